@@ -1,0 +1,56 @@
+# The commands of this project; `make` alone lists them.
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# One thread a worker: two workers on two cores do not wait for each other.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast lint format clean
+.DELETE_ON_ERROR:
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(INSTALLED_DEV)  ## create .venv with everything for development
+
+demo: $(INSTALLED)  ## install, then train, attribute, prune and report on real cells
+	$(BIN)/gradgene study experiment=demo
+
+test: $(INSTALLED_DEV)  ## the whole test suite, with or without ../shared
+	$(PYTEST)
+
+test-fast: $(INSTALLED_DEV)  ## the tests that take a few seconds at most
+	$(PYTEST) -m "not slow"
+
+lint: $(INSTALLED_DEV)  ## ruff and mypy, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED_DEV)  ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove caches and builds; keeps .venv and runs/
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests experiments -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gradgene needs Python 3.11 or newer: make PYTHON=/path/to/python")'
+	$(PYTHON) -m venv $(VENV)
+
+# Torch alone and first: see requirements/torch.txt.
+$(INSTALLED): pyproject.toml requirements/torch.txt requirements/constraints.txt | $(BIN)/python
+	$(PIP) install -c requirements/constraints.txt -r requirements/torch.txt
+	$(PIP) install -c requirements/constraints.txt -e .
+	@touch $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	$(PIP) install -c requirements/constraints.txt -e '.[dev]'
+	@touch $@

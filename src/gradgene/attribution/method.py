@@ -1,0 +1,208 @@
+"""What every attribution method takes, gives and promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gradgene.attribution.target import BoundTarget, Target
+from gradgene.errors import AttributionError
+from gradgene.models import PhenotypeGeneTransformer
+from gradgene.modes import explaining
+from gradgene.pairs import BaselineStrategy, BlendedBatch, CellStateBaseline
+from gradgene.tokens import mask_category
+
+__all__ = ["Attribution", "AttributionMethod", "DirectionScores"]
+
+#: The denominator of the relative delta never falls below this share of Σ|score| (spec 0 §3).
+DELTA_FLOOR = 0.01
+
+
+@dataclass(frozen=True)
+class DirectionScores:
+    """Scores of one direction: the explained member against its baseline.
+
+    Attributes
+    ----------
+    scores_pt
+        (pairs, positions) signed contribution of each token to f_input - f_baseline, in the
+        units of f; embedding plus presence.
+    embedding_pt, presence_pt
+        The two parts; `presence_pt` is None for methods that do not see presence.
+    f_input_p, f_baseline_p
+        (pairs,) the explained scalar of each member with its own attention mask.
+    """
+
+    scores_pt: Tensor
+    embedding_pt: Tensor
+    presence_pt: Tensor | None
+    f_input_p: Tensor
+    f_baseline_p: Tensor
+
+    def __post_init__(self) -> None:
+        if self.scores_pt.shape != self.embedding_pt.shape or self.f_input_p.ndim != 1:
+            raise AttributionError("scores, parts and scalars differ in shape")
+
+    @property
+    def delta_p(self) -> Tensor:
+        """(pairs,) what the scores leave unexplained: f_input - f_baseline - Σ scores."""
+        return self.f_input_p - self.f_baseline_p - self.scores_pt.sum(dim=1)
+
+    @property
+    def relative_delta_p(self) -> Tensor:
+        """(pairs,) |delta| / max(|f_input - f_baseline|, 0.01 Σ|score|); 0 where both are 0."""
+        floor_p = DELTA_FLOOR * self.scores_pt.abs().sum(dim=1)
+        scale_p = torch.maximum((self.f_input_p - self.f_baseline_p).abs(), floor_p)
+        return self.delta_p.abs() / torch.where(scale_p > 0, scale_p, torch.ones_like(scale_p))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> DirectionScores:
+        """The same scores on another device."""
+        presence_pt = self.presence_pt
+        if presence_pt is not None:
+            presence_pt = presence_pt.to(device, non_blocking=non_blocking)
+        return DirectionScores(
+            scores_pt=self.scores_pt.to(device, non_blocking=non_blocking),
+            embedding_pt=self.embedding_pt.to(device, non_blocking=non_blocking),
+            presence_pt=presence_pt,
+            f_input_p=self.f_input_p.to(device, non_blocking=non_blocking),
+            f_baseline_p=self.f_baseline_p.to(device, non_blocking=non_blocking),
+        )
+
+    def negated(self) -> DirectionScores:
+        """The scores of the swapped pair under a symmetric, complete method."""
+        return DirectionScores(
+            scores_pt=-self.scores_pt,
+            embedding_pt=-self.embedding_pt,
+            presence_pt=None if self.presence_pt is None else -self.presence_pt,
+            f_input_p=self.f_baseline_p,
+            f_baseline_p=self.f_input_p,
+        )
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Both directions of a batch of pairs on common positions.
+
+    Attributes
+    ----------
+    forward, backward
+        Scores of the forward and of the backward pass.
+    gene_ids_pt
+        (pairs, positions) int64 gene index; -1 elsewhere.
+    n_header
+        Positions 1 … n_header - 1 are the phenotype tokens.
+    method, baseline
+        Names of the method and of the baseline strategy.
+    """
+
+    forward: DirectionScores
+    backward: DirectionScores
+    gene_ids_pt: Tensor
+    n_header: int
+    method: str
+    baseline: str
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Attribution:
+        """The same attribution on another device; Lightning calls it on what predict returns."""
+        return replace(
+            self,
+            forward=self.forward.to(device, non_blocking),
+            backward=self.backward.to(device, non_blocking),
+            gene_ids_pt=self.gene_ids_pt.to(device, non_blocking=non_blocking),
+        )
+
+    def __post_init__(self) -> None:
+        shape = self.gene_ids_pt.shape
+        for name in ("forward", "backward"):
+            scores_pt = getattr(self, name).scores_pt
+            if scores_pt.shape != shape:
+                raise AttributionError(
+                    f"{name} scores and gene ids differ in shape",
+                    expected=str(tuple(shape)),
+                    found=str(tuple(scores_pt.shape)),
+                )
+            bad_p = ~torch.isfinite(scores_pt).all(dim=1)
+            if bool(bad_p.any()):
+                raise AttributionError(
+                    f"{int(bad_p.sum())} of {len(bad_p)} pairs have NaN or infinite {name} scores",
+                    where=f"attribution.method={self.method}",
+                    found=f"first at pair {int(bad_p.nonzero()[0])} of the batch",
+                    fix="check the checkpoint for NaN weights; try trainer.precision=32-true",
+                )
+
+
+@dataclass(frozen=True)
+class AttributionMethod(ABC):
+    """One way to share f_input - f_baseline among tokens.
+
+    Subclasses say what they promise: `complete` (scores sum to f_input - f_baseline),
+    `symmetric` (exchanging the members negates every score) and `sees_presence` (the appearance
+    of a token is scored as such). Which importances make sense follows from these.
+    """
+
+    name: ClassVar[str]
+    complete: ClassVar[bool]
+    symmetric: ClassVar[bool]
+    sees_presence: ClassVar[bool]
+
+    def attribute(
+        self,
+        model: PhenotypeGeneTransformer,
+        blended: BlendedBatch,
+        target: Target,
+        baseline: BaselineStrategy | None = None,
+    ) -> Attribution:
+        """Score every token of every pair in both directions.
+
+        Parameters
+        ----------
+        model
+            Borrowed: afterwards its weights, flags and hooks are as before.
+        blended
+            Pairs on the device of the model; the target category is masked here.
+        target
+            The scalar explained.
+        baseline
+            Cell-state (default) or empty.
+
+        Raises
+        ------
+        AttributionError
+            If scores are not finite or the method does not fit the model.
+        """
+        baseline = baseline or CellStateBaseline()
+        device = next(model.parameters()).device.type
+        # In the weights' own precision: differences of bfloat16 activations explain nothing.
+        with explaining(model), torch.autocast(device, enabled=False):
+            # Inside, so that callers under no_grad or inference mode get gradients too.
+            masked, _ = mask_category(blended.cells, model.vocabulary, target.category)
+            forward_pass, backward_pass = baseline.passes(blended.with_cells(masked))
+            bound = target.bind(model.vocabulary)
+            forward = self.one_way(model, forward_pass.blended, bound)
+            if self.symmetric and baseline.swaps:
+                backward = forward.negated()
+            else:
+                if backward_pass.mirrored:
+                    bound = target.mirrored().bind(model.vocabulary)
+                backward = self.one_way(model, backward_pass.blended, bound)
+        return Attribution(
+            forward=forward,
+            backward=backward,
+            gene_ids_pt=blended.gene_ids_pt,
+            n_header=blended.n_header,
+            method=self.name,
+            baseline=baseline.name,
+        )
+
+    @abstractmethod
+    def one_way(
+        self, model: PhenotypeGeneTransformer, blended: BlendedBatch, target: BoundTarget
+    ) -> DirectionScores:
+        """Scores of the input against the baseline; the target is already masked.
+
+        Called with the model in evaluation mode, parameters frozen and gradients on.
+        """

@@ -1,0 +1,80 @@
+"""The sections of the configuration that are plain facts rather than something to build."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gradgene.errors import ConfigError
+
+__all__ = ["Paths", "StudyFacts"]
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """What a study asks, stated once under `study:` and interpolated by the leaves.
+
+    Attributes
+    ----------
+    name
+        Name of the study, also of its output directory.
+    target
+        Phenotype category (obs column) whose label is explained.
+    input, baseline
+        The two labels of `target` that make the members of a pair.
+    match_on
+        Categories that must be equal within a pair.
+    donor
+        Obs column that names the donor, or null.
+    filters
+        `{column: [labels]}`: cells to keep.
+    seed
+        Seed of everything random.
+    compare
+        Further attribution leaves computed on the same model and pairs.
+    """
+
+    name: str
+    target: str
+    input: str
+    baseline: str
+    match_on: tuple[str, ...] = ()
+    donor: str | None = None
+    filters: dict[str, list[str]] = field(default_factory=dict)
+    seed: int = 0
+    compare: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key in ("name", "target", "input", "baseline"):
+            if not getattr(self, key).strip():
+                raise ConfigError(
+                    "is empty", where=f"study.{key}", fix=f"write study.{key}=... with a value"
+                )
+        if self.target in self.match_on:
+            raise ConfigError(
+                "the target cannot be matched on: input and baseline differ in it",
+                where="study.match_on",
+                expected=f"categories other than {self.target!r}",
+                found=str(list(self.match_on)),
+                fix=f"take {self.target!r} out of study.match_on or choose another study.target",
+            )
+        if self.input == self.baseline:
+            raise ConfigError(
+                "input and baseline are the same label",
+                where="study.baseline",
+                expected=f"a label of {self.target!r} other than study.input",
+                found=repr(self.baseline),
+                fix="write study.baseline=... with another label",
+            )
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a run writes: `output_dir`, relative to the directory the command is started in."""
+
+    output_dir: str
+
+    def __post_init__(self) -> None:
+        if not self.output_dir.strip():
+            raise ConfigError(
+                "is empty", where="paths.output_dir", fix="write paths.output_dir=runs/NAME"
+            )

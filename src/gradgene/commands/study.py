@@ -1,0 +1,106 @@
+"""`gradgene study`: train, attribute, prune and report, skipping what is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
+
+from gradgene.commands.attribute import attribute, main_importance, plan_pairs
+from gradgene.commands.binding import build
+from gradgene.commands.options import Options
+from gradgene.commands.prune import check_pruning, prune_genes
+from gradgene.commands.tracking import tracker
+from gradgene.commands.train import train
+from gradgene.commands.workspace import Workspace
+from gradgene.errors import ConfigError
+from gradgene.reports import RunFiles, wandb, write_figures
+
+__all__ = ["run"]
+
+STAGES = {"train": train, "attribute": attribute, "prune": prune_genes}
+
+
+def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
+    """The whole study in one folder; the same command continues an interrupted one."""
+    with Workspace(cfg, output_dir) as work:
+        check_choices(work)
+        if options.dry_run:
+            plan_pairs(work)
+            work.plan(*STAGES)
+        else:
+            study(work, cfg)
+
+
+def study(work: Workspace, cfg: DictConfig) -> None:
+    """Every stage that is not done, then figures, report and tracker."""
+    work.refuse_other_training()
+    changed = [name for name in STAGES if not work.is_done(name)]
+    if "attribute" in changed:
+        plan_pairs(work)  # cells that cannot be paired are known before hours of training
+    work.write_provenance()
+    for name, stage in STAGES.items():
+        work.stage(name, stage)
+    work.write_provenance()
+    files = RunFiles.read(work.folder)
+    with work.console.status("drawing figures"):
+        figures = write_figures(files)
+        make_report = build(cfg.get("report"))
+        report = make_report(files, figures) if make_report else None
+    logger = tracker(work) if changed else None
+    if logger is not None:
+        with work.console.status("logging to Weights & Biases"):
+            log(logger, files, figures)
+    summarise(work, files, report)
+
+
+def check_choices(work: Workspace) -> None:
+    """Refuse now what a later stage would refuse after hours of training."""
+    for section in ("finetune", "objective", "baseline", "pairs"):
+        build(work.cfg[section])
+    for settings in work.attributions:
+        main_importance(work, settings)
+    check_pruning(work)
+    for key in ("pairs.file", "ranking.file"):
+        file = OmegaConf.select(work.cfg, key)
+        if file is not None and not Path(file).expanduser().is_file():
+            raise ConfigError(f"no such file: {file}", where=key)
+
+
+def log(logger: Any, files: RunFiles, figures: dict[str, Path]) -> None:
+    """Send the finished run to the tracker, where it is Weights & Biases."""
+    logger.log_hyperparams(files.config)
+    if type(logger).__name__ == "WandbLogger":
+        wandb.log_run(logger.experiment, files, figures)
+    else:
+        logger.log_metrics(files.metrics)
+
+
+def summarise(work: Workspace, files: RunFiles, report: Path | None) -> None:
+    """Print the best genes, the pruning summary and where everything is."""
+    console = work.console
+    if files.ranked_genes is not None:
+        genes = Table("rank", "gene", "score", "direction", title="top genes")
+        for row in files.ranked_genes.head(15).itertuples():
+            genes.add_row(str(row.rank), str(row.gene), f"{row.score:+.4f}", str(row.direction))
+        console.print(genes)
+    if files.summary is not None:
+        console.print(areas(files.summary))
+    console.print(f"results: {work.folder}")
+    if report is not None:
+        console.print(f"report:  {report.resolve().as_uri()}")
+
+
+def areas(summary: pd.DataFrame) -> Table:
+    """Area between each ranking's curve of balanced accuracy and random's."""
+    table = Table("ranking", "lowest first", "highest first", title="pruning: area against random")
+    both = summary[(summary["arm"] == "both") & (summary["metric"] == "balanced_accuracy")]
+    wide = both.pivot_table(index="ranking", columns="order", values="area", sort=False)
+    for name, row in wide.iterrows():
+        if name != "random":
+            cells = [f"{row.get(o, float('nan')):+.3f}" for o in ("lowest_first", "highest_first")]
+            table.add_row(str(name), *cells)
+    return table

@@ -1,0 +1,16 @@
+"""Thin Lightning: data module, module and callbacks."""
+
+from gradgene.lit.data import CellDataModule
+from gradgene.lit.history import HistoryCallback
+from gradgene.lit.pairs import AttributionCollector, pair_loader
+from gradgene.lit.phenotype import FineTuning, MaskedTarget, PhenotypeModule
+
+__all__ = [
+    "AttributionCollector",
+    "CellDataModule",
+    "FineTuning",
+    "HistoryCallback",
+    "MaskedTarget",
+    "PhenotypeModule",
+    "pair_loader",
+]

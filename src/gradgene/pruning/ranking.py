@@ -1,0 +1,238 @@
+"""Orders of a model's genes, by attribution or by the field's usual controls."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import torch
+
+from gradgene.cells import Cells
+from gradgene.errors import RankingError, closest
+from gradgene.genes import GeneTable
+
+__all__ = [
+    "GeneRanking",
+    "RankingChoice",
+    "deg_ranking",
+    "expression_ranking",
+    "hvg_ranking",
+    "random_rankings",
+    "table_ranking",
+]
+
+
+@dataclass(frozen=True)
+class GeneRanking:
+    """A total order of a gene panel.
+
+    Parameters
+    ----------
+    name
+        `<method>/<importance>[/abs]`, `hvg`, `deg`, `expression`, `random` or `table`.
+    genes
+        The panel, in the order of the model's gene ids.
+    scores_g
+        (genes,) score of each; higher is more important. Ties are ordered by gene name.
+    draw
+        Number of the draw, for rankings that are drawn several times.
+    """
+
+    name: str
+    genes: tuple[str, ...]
+    scores_g: np.ndarray
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        if self.scores_g.shape != (len(self.genes),):
+            raise RankingError(
+                f"ranking {self.name!r} does not fit the panel",
+                expected=f"{len(self.genes)} scores",
+                found=str(self.scores_g.shape),
+            )
+        if not np.isfinite(self.scores_g).all():
+            raise RankingError(f"ranking {self.name!r} has NaN or infinite scores")
+
+    @classmethod
+    def from_table(cls, table: GeneTable, genes: tuple[str, ...]) -> GeneRanking:
+        """The order of a gene table over a panel; panel genes it did not score come last.
+
+        The ranking's scores are negated ranks, so that tables ranked by magnitude keep their order.
+        """
+        rank = table.genes.set_index("gene")["rank"].astype(float).reindex(list(genes))
+        name = f"{table.frame['method'].iloc[0]}/table"
+        return cls(name, genes, -rank.fillna(len(table) + 1).to_numpy())
+
+    @property
+    def best_first(self) -> np.ndarray:
+        """(genes,) positions in the panel, most important first."""
+        return np.lexsort((np.array(self.genes, dtype=str), -self.scores_g))
+
+    def top(self, n: int) -> list[str]:
+        """Names of the `n` most important genes."""
+        return [self.genes[i] for i in self.best_first[:n]]
+
+    def kept(self, ratio: float, order: str) -> np.ndarray:
+        """(genes,) bool: what is left after removing a share `ratio` of the panel.
+
+        `order` "lowest_first" removes the least important genes, "highest_first" the most
+        important; the number kept is rounded.
+        """
+        n_kept = round((1 - ratio) * len(self.genes))
+        best = self.best_first
+        chosen = best[:n_kept] if order == "lowest_first" else best[len(best) - n_kept :]
+        keep_g = np.zeros(len(self.genes), dtype=bool)
+        keep_g[chosen] = True
+        return keep_g
+
+    def to_pandas(self, split: str) -> pd.DataFrame:
+        """Rows `ranking, draw, gene, score, rank, split`, best first."""
+        best = self.best_first
+        return pd.DataFrame(
+            {
+                "ranking": self.name,
+                "draw": self.draw,
+                "gene": [self.genes[i] for i in best],
+                "score": self.scores_g[best],
+                "rank": np.arange(1, len(best) + 1),
+                "split": split,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class RankingChoice:
+    """Which ranking a study is about: one leaf of `conf/ranking/`.
+
+    Parameters
+    ----------
+    kind
+        "attribution", a control, or "table" for a file of one's own.
+    importance
+        Importance of an attribution; None for the default of its method.
+    sign
+        "signed" ranks by score, "absolute" by its magnitude.
+    file
+        The table, for kind "table".
+    """
+
+    kind: Literal["attribution", "hvg", "deg", "expression", "random", "table"] = "attribution"
+    importance: str | None = None
+    sign: Literal["signed", "absolute"] = "signed"
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kind == "table") != (self.file is not None):
+            raise RankingError(
+                "kind 'table' and a file go together", where="ranking", fix="set ranking.file=..."
+            )
+
+
+def _anndata(cells: Cells) -> ad.AnnData:
+    return ad.AnnData(
+        X=cells.matrix_ng.copy(),
+        obs=cells.obs.copy(),
+        var=pd.DataFrame(index=pd.Index(cells.genes, dtype=object)),
+    )
+
+
+@contextmanager
+def _same_threads() -> Iterator[None]:
+    """Starting numba's threads, as scanpy does, resets how many torch may use; set it back."""
+    n_threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@_same_threads()
+def hvg_ranking(cells: Cells) -> GeneRanking:
+    """Genes by scanpy's normalised dispersion (`flavor="seurat"`) on log-normalised cells."""
+    adata = _anndata(cells)
+    sc.pp.highly_variable_genes(adata, flavor="seurat")
+    dispersion = adata.var["dispersions_norm"].to_numpy(dtype=float)
+    # A gene with no dispersion (constant, or unseen in these cells) is the least variable.
+    lowest = np.nanmin(dispersion) if np.isfinite(dispersion).any() else 0.0
+    return GeneRanking("hvg", cells.genes, np.where(np.isfinite(dispersion), dispersion, lowest))
+
+
+@_same_threads()
+def deg_ranking(cells: Cells, target: str, input_label: str, baseline_label: str) -> GeneRanking:
+    """Genes by |z| of scanpy's Wilcoxon rank-sum test of input against baseline cells.
+
+    Raises `RankingError` if a label has fewer than two cells.
+    """
+    counts = cells.counts_of(target)
+    few = [label for label in (input_label, baseline_label) if counts.get(label, 0) < 2]
+    if few:
+        raise RankingError(f"DEG needs two cells of {few[0]!r}", where="pruning.controls")
+    adata = _anndata(cells)
+    adata.obs[target] = adata.obs[target].astype("category")
+    with warnings.catch_warnings():
+        # scanpy divides by zero in the fold changes of unexpressed genes, which are not used.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("ignore", pd.errors.PerformanceWarning)
+        sc.tl.rank_genes_groups(
+            adata, target, groups=[input_label], reference=baseline_label, method="wilcoxon"
+        )
+    found = sc.get.rank_genes_groups_df(adata, group=input_label).set_index("names")["scores"]
+    z = found.reindex(list(cells.genes)).to_numpy(dtype=float)
+    return GeneRanking("deg", cells.genes, np.abs(np.nan_to_num(z, posinf=0, neginf=0)))
+
+
+def expression_ranking(cells: Cells) -> GeneRanking:
+    """Genes by mean log-normalised expression."""
+    mean_g = np.asarray(cells.matrix_ng.mean(axis=0)).ravel().astype(float)
+    return GeneRanking("expression", cells.genes, mean_g)
+
+
+def random_rankings(genes: tuple[str, ...], n: int, seed: int) -> list[GeneRanking]:
+    """`n` independent uniform orders of the panel, reproducible from `seed`."""
+    rng = np.random.default_rng(seed)
+    return [GeneRanking("random", genes, rng.random(len(genes)), draw) for draw in range(n)]
+
+
+def table_ranking(file: Path, genes: tuple[str, ...]) -> GeneRanking:
+    """A ranking from any CSV or parquet with columns `gene, score`.
+
+    Panel genes that the table lacks come last. Raises `RankingError` for a missing or unreadable
+    file, a missing column, scores that are no numbers, or if no gene is in the panel.
+    """
+    if not file.is_file():
+        raise RankingError(f"no such file: {file}", where="ranking.file")
+    frame = _read_table(file)
+    missing = [c for c in ("gene", "score") if c not in frame.columns]
+    if missing:
+        raise RankingError(
+            f"lacks the column {missing[0]!r}",
+            where=str(file),
+            expected="columns gene and score",
+            found=closest(missing[0], frame.columns),
+        )
+    if not pd.api.types.is_numeric_dtype(frame["score"]):
+        raise RankingError("the column 'score' holds more than numbers", where=str(file))
+    scores = frame.drop_duplicates("gene").set_index("gene")["score"].reindex(list(genes))
+    if scores.isna().all():
+        raise RankingError("no gene of the table is in the model's panel", where=str(file))
+    return GeneRanking("table", genes, scores.fillna(scores.min() - 1).to_numpy(dtype=float))
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+    except (ValueError, OSError) as error:  # pandas' and pyarrow's own errors are ValueErrors
+        raise RankingError(
+            "cannot be read as a table",
+            where=str(file),
+            expected="CSV or parquet with columns gene and score",
+            found=f"{type(error).__name__}: {error}",
+        ) from error

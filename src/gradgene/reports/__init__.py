@@ -1,0 +1,10 @@
+"""Figures and the report of a finished run.
+
+Weights & Biases is behind its own door, `gradgene.reports.wandb`, so that drawing needs no W&B.
+"""
+
+from gradgene.reports.figures import write_figures
+from gradgene.reports.html import write_report
+from gradgene.reports.run_files import RunFiles
+
+__all__ = ["RunFiles", "write_figures", "write_report"]

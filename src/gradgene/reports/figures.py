@@ -1,0 +1,154 @@
+"""All figures of a run, as PNG and SVG files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradgene import plotting
+from gradgene.errors import OutputError
+from gradgene.genes import default_importance
+from gradgene.reports.run_files import RunFiles, write_atomically
+
+__all__ = ["pick_curves", "write_figures"]
+
+_log = logging.getLogger(__name__)
+_DPI = 150
+#: More curves than this cannot be told apart, nor can their names be set beside them.
+MOST_CURVES = 12
+
+
+def write_figures(run: RunFiles) -> dict[str, Path]:
+    """Draw every figure for which the run has data, to `figures/<name>.png` and `.svg`.
+
+    Parameters
+    ----------
+    run
+        The run's files.
+
+    Returns
+    -------
+    dict
+        Figure name → path of its PNG (150 dots per inch); the SVG lies beside it. Names:
+        `training_curves`, `score_distribution`, `scores_by_gene`, `top_genes`,
+        `pruning_lowest_first`, `pruning_highest_first`, `completeness`.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written. A figure for which there are no usable values is left out
+        with a warning in the log.
+    """
+    written = {}
+    for name, draw in _figures(run):
+        try:
+            figure = draw()
+        except OutputError as error:
+            # One empty table must not cost the run its other figures.
+            _log.warning("figure %s left out: %s", name, error)
+            continue
+        for kind in ("svg", "png"):
+            path = run.path / "figures" / f"{name}.{kind}"
+            written[name] = write_atomically(path, _render(figure, kind))
+    return written
+
+
+def pick_curves(run: RunFiles) -> tuple[pd.DataFrame, str, str] | None:
+    """Choose the arm and the metric that stand for a run's pruning curves.
+
+    Parameters
+    ----------
+    run
+        The run's files.
+
+    Returns
+    -------
+    tuple or None
+        The rows of `curves.parquet` of that arm and metric, the arm (`both` if measured) and the
+        metric (`balanced_accuracy` if measured); None without curves.
+    """
+    if run.curves is None or run.curves.empty:
+        return None
+    arms, metrics = (list(dict.fromkeys(map(str, run.curves[c]))) for c in ("arm", "metric"))
+    arm = "both" if "both" in arms else arms[0]
+    at_arm = run.curves[run.curves["arm"] == arm]
+    metrics = list(dict.fromkeys(map(str, at_arm["metric"])))
+    metric = "balanced_accuracy" if "balanced_accuracy" in metrics else metrics[0]
+    return at_arm[at_arm["metric"] == metric], arm, metric
+
+
+def _figures(run: RunFiles) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """The figures this run has data for, each with the call that draws it."""
+    history, genes, pairs = run.history, run.ranked_genes, run.pairs
+    if history is not None:
+        yield "training_curves", lambda: plotting.training_curves(history)
+    if genes is not None:
+        title = f"{run.method or 'Scores'}, {len(genes):,} genes"
+        scores = genes["score"].to_numpy(dtype=float)
+        yield "score_distribution", lambda: plotting.score_distribution(scores, title)
+        # Not by rank: a sorted curve would show the same as the distribution.
+        panel = genes.sort_values("gene")
+        yield (
+            "scores_by_gene",
+            lambda: plotting.scores_by_gene(
+                panel["score"].to_numpy(dtype=float), panel["gene"].astype(str).tolist()
+            ),
+        )
+        yield "top_genes", lambda: plotting.top_genes(genes)
+    picked = pick_curves(run)
+    if picked is not None:
+        curves, arm, metric = picked
+        yield from _pruning_figures(run, curves, arm, metric)
+    if pairs is not None and "relative_delta" in pairs:
+        yield "completeness", lambda: plotting.completeness(pairs)
+
+
+def legible(curves: pd.DataFrame, main: str | None) -> pd.DataFrame:
+    """The curves worth drawing where there are more rankings than a figure can name.
+
+    Kept are the main ranking, the controls and, of every other method, its default importance,
+    signed and absolute, and the published `paper_mean`; the tables have them all.
+    """
+    names = list(dict.fromkeys(map(str, curves["ranking"])))
+    if len(names) <= MOST_CURVES:
+        return curves
+    own = (main or "").partition("/")[0]
+    kept = {main, *plotting.CONTROLS}
+    for method in {name.partition("/")[0] for name in names} - {own}:
+        default = f"{method}/{default_importance(method)}"
+        kept |= {default, f"{default}/abs", f"{method}/paper_mean"}
+    return curves[curves["ranking"].isin(kept)]
+
+
+def _pruning_figures(
+    run: RunFiles, curves: pd.DataFrame, arm: str, metric: str
+) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    curves = legible(curves, run.main_ranking)
+    # Pruning tells two labels apart, so guessing gets half of each right; a run may know better.
+    chance = (run.metrics or {}).get("pruning/chance", 0.5)
+    chance = float(chance) if metric == "balanced_accuracy" else None
+    for order in plotting.ORDER_NAMES:
+        if (curves["order"] == order).any():
+
+            def draw(order: str = order) -> Figure:
+                return plotting.pruning_curves(
+                    curves, order, arm, metric, chance=chance, main=run.main_ranking
+                )
+
+            yield f"pruning_{order}", draw
+
+
+def _render(figure: Figure, kind: str) -> bytes:
+    """A figure as a file's bytes, the same bytes for the same figure."""
+    buffer = BytesIO()
+    # Without a fixed salt and with a date in it, an SVG would differ from run to run.
+    with matplotlib.rc_context({"svg.hashsalt": "gradgene", "svg.fonttype": "path"}):
+        metadata = {"Date": None} if kind == "svg" else None
+        figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
+    return buffer.getvalue()

@@ -1,0 +1,118 @@
+"""The report: one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gradgene import __version__
+from gradgene.plotting import PALETTE
+from gradgene.reports import sections
+from gradgene.reports.figures import write_figures
+from gradgene.reports.numbers import number
+from gradgene.reports.run_files import RunFiles, write_atomically
+from gradgene.reports.verdict import cautions, leaks, question, verdict
+
+__all__ = ["write_report"]
+
+# Beyond this many bytes a figure goes in as PNG, which does not grow with what is drawn.
+_LARGEST_SVG = 400_000
+
+_ALT = {
+    "training_curves": "Loss and validation accuracy over training epochs",
+    "score_distribution": "Histogram of gene scores with 1st and 99th percentile lines",
+    "scores_by_gene": "Score of each gene in panel order, outliers named",
+    "top_genes": "Bars of the highest-ranked genes with intervals",
+    "pruning_lowest_first": "Performance as the least important genes are removed first",
+    "pruning_highest_first": "Performance as the most important genes are removed first",
+    "completeness": "Share of pairs below each completeness error",
+}
+
+
+def write_report(run: RunFiles, figures: Mapping[str, Path] | None = None) -> Path:
+    """Write `report.html` into a run's folder.
+
+    Parameters
+    ----------
+    run
+        The run's files; sections for which it has nothing are left out.
+    figures
+        Figure name → PNG with its SVG beside it, as `write_figures` returns them; None draws them.
+
+    Returns
+    -------
+    Path
+        The report: a single file without external requests, readable from disk.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    figures = write_figures(run) if figures is None else figures
+    environment = Environment(
+        loader=PackageLoader("gradgene.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    page = environment.get_template("template.html.j2").render(
+        question=question(run),
+        study=run.study,
+        verdict=verdict(run),
+        cautions=cautions(run),
+        leaks=leaks(run),
+        figures={name: _picture(name, path) for name, path in figures.items()},
+        colours=PALETTE,
+        version=__version__,
+        **_tables(run),
+    )
+    return write_atomically(run.path / "report.html", page.encode("utf-8"))
+
+
+def _tables(run: RunFiles) -> dict[str, Any]:
+    """Every table and list of facts the template shows, None where the run has none."""
+    genes = sections.gene_table(run)
+    return {
+        "data_facts": sections.data_facts(run),
+        "data_table": sections.data_table(run),
+        "quality": sections.quality_table(run),
+        "genes": genes,
+        "genes_json": None if genes is None else _island(genes.island()),
+        "compared": sections.compared_table(run),
+        "recovery": sections.recovery_table(run),
+        "pruning_areas": sections.area_table(run),
+        "pruning_values": sections.pruning_tables(run),
+        "ledger": sections.ledger_table(run),
+        "other_metrics": sections.other_metrics(run),
+        "stages": sections.stage_table(run),
+        "provenance": sections.provenance_facts(run),
+        "command": sections.command(run),
+        "config": sections.config_text(run),
+    }
+
+
+def _picture(name: str, png: Path) -> dict[str, str]:
+    """A figure as a data URI with the text that stands for it."""
+    svg = png.with_suffix(".svg")
+    small = svg.is_file() and svg.stat().st_size <= _LARGEST_SVG
+    path, kind = (svg, "image/svg+xml") if small else (png, "image/png")
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return {"uri": f"data:{kind};base64,{data}", "alt": _ALT.get(name, name.replace("_", " "))}
+
+
+def _island(content: Any) -> str:
+    """JSON that is safe inside a script element.
+
+    Every `<` is written as an escape, so that neither `</script>` nor `<!--` in a gene's name can
+    end or change the element; a parser of JSON reads the same text back.
+    """
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")

@@ -1,0 +1,242 @@
+"""What a run says, in words and numbers: the question, the verdict, and what to be wary of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from gradgene.plotting import METRIC_NAMES
+from gradgene.reports.figures import pick_curves
+from gradgene.reports.numbers import number, percent
+from gradgene.reports.run_files import RunFiles
+
+__all__ = ["COMPLETE", "Caution", "cautions", "leaks", "question", "verdict"]
+
+#: Methods whose scores must add up → relative delta below which 99 % of pairs must stay.
+COMPLETE = {"deeplift": 1e-4, "integrated_gradients": 1e-3}
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Something that limits what may be concluded: `level` is `error`, `warning` or `note`."""
+
+    level: str
+    title: str
+    text: str
+
+
+def question(run: RunFiles) -> str:
+    """Write the question that the run answers as one sentence, from its `study` section."""
+    label, baseline = run.study.get("input"), run.study.get("baseline")
+    if not label:
+        return "Which genes did the model's decision rest on?"
+    asked = f"Which genes made the model call a cell “{label}”"
+    return f"{asked} rather than “{baseline}”?" if baseline else f"{asked}?"
+
+
+def verdict(run: RunFiles) -> list[str]:
+    """Write what the run found, one sentence with its numbers for each kind of evidence.
+
+    Parameters
+    ----------
+    run
+        The run's files; evidence that it lacks is left out.
+
+    Returns
+    -------
+    list of str
+        Plain text, not escaped for HTML.
+    """
+    return [*_model_sentence(run), *_gene_sentence(run), *_pruning_sentences(run), *_sum(run)]
+
+
+def _model_sentence(run: RunFiles) -> Iterator[str]:
+    metrics = run.metrics or {}
+    accuracy = metrics.get("test/balanced_accuracy")
+    if accuracy is None:
+        return
+    cells = metrics.get("test/n_cells")
+    where = f"On {number(int(cells))} test cells" if cells else "On the test cells"
+    target = run.study.get("target")
+    text = f"{where} the model predicts {target or 'the label'} with a balanced accuracy of "
+    text += number(float(accuracy))
+    contrast = metrics.get("test/contrast_balanced_accuracy")
+    if contrast is not None and run.study.get("baseline"):
+        text += (
+            f"; {run.study.get('input')} against {run.study['baseline']}: {number(float(contrast))}"
+        )
+    yield text + "."
+
+
+def _gene_sentence(run: RunFiles) -> Iterator[str]:
+    genes = run.ranked_genes
+    if genes is None or genes.empty:
+        return
+    best = ", ".join(genes["gene"].astype(str).head(5))
+    text = f"{run.method or 'The attribution'} ranks {best} highest of {len(genes):,} genes"
+    for key, value in (run.metrics or {}).items():
+        name, at, count = key.removeprefix("recovery/").rpartition("@")
+        if key.startswith("recovery/") and at and name == run.main_ranking:
+            text += f"; {number(value)} of its {count} best are in the list of known genes"
+    yield text + "."
+
+
+def _pruning_sentences(run: RunFiles) -> Iterator[str]:
+    picked, main = pick_curves(run), run.main_ranking
+    if picked is None or main is None:
+        return
+    curves, _, metric = picked
+    name = METRIC_NAMES.get(metric, metric).lower()
+    for order, wanted in (("lowest_first", 0.95), ("highest_first", 0.02)):
+        own = curves[(curves["ranking"] == main) & (curves["order"] == order)]
+        ratios = sorted(float(r) for r in own["ratio"].unique() if r > 0)
+        if not ratios:
+            continue
+        near = [r for r in ratios if abs(r - wanted) < 1e-6]
+        ratio = (near or [ratios[-1] if order == "lowest_first" else ratios[0]])[0]
+        value = _interval(own[own["ratio"] == ratio])
+        if order == "lowest_first":
+            text = (
+                f"Keeping only the best {percent(1 - ratio)} of the panel leaves {name} at {value}"
+            )
+        else:
+            text = f"Removing the best {percent(ratio)} first brings {name} to {value}"
+        draws = curves[(curves["ranking"] == "random") & (curves["order"] == order)]
+        draws = draws[draws["ratio"] == ratio]
+        if len(draws):
+            count = f", mean of {len(draws)}" if len(draws) > 1 else ""
+            text += f" (random genes{count}: {number(float(draws['value'].mean()))})"
+        yield text + ("; this ranking leaks the label." if leaks(run) else ".")
+
+
+def _interval(rows: pd.DataFrame) -> str:
+    """The mean value of rows, with its interval where there is one."""
+    text = number(float(rows["value"].mean()))
+    if {"ci_low", "ci_high"} <= set(rows.columns) and rows["ci_low"].notna().all():
+        low, high = (number(float(rows[c].mean())) for c in ("ci_low", "ci_high"))
+        text += f" [{low}, {high}]"
+    return text
+
+
+def _sum(run: RunFiles) -> Iterator[str]:
+    size = _relative_delta(run)
+    if size is None:
+        return
+    if run.method in COMPLETE:
+        yield (
+            "Scores add up: for 99 % of pairs what is missing is at most "
+            f"{number(size)} of the change in the model's output."
+        )
+    else:
+        yield (
+            f"Scores of this method need not add up: for 99 % of pairs the gap is at most "
+            f"{number(size)} times the change in the model's output."
+        )
+
+
+def _relative_delta(run: RunFiles) -> float | None:
+    """The main method's relative delta at the 99th percentile, from the metrics or the pairs."""
+    found = (run.metrics or {}).get(f"attribution/{run.method}/relative_delta_p99")
+    if found is None and run.pairs is not None and "relative_delta" in run.pairs:
+        column = run.pairs["relative_delta"].dropna()
+        found = column.abs().quantile(0.99) if len(column) else None
+    # A run of no usable pairs writes NaN, which is no size to speak of.
+    return None if found is None or pd.isna(found) else float(found)
+
+
+def leaks(run: RunFiles) -> bool:
+    """Whether genes were ranked on the very pairs that were pruned, which leaks the label."""
+    if run.curves is not None and "rank_source" in run.curves:
+        return bool((run.curves["rank_source"] == "per_pair").any())
+    return run.curves is not None and run.section("pruning").get("rank_source") == "per_pair"
+
+
+def cautions(run: RunFiles) -> list[Caution]:
+    """List what limits the run's conclusions, the gravest first.
+
+    Parameters
+    ----------
+    run
+        The run's files.
+
+    Returns
+    -------
+    list of Caution
+        Plain text, not escaped for HTML.
+    """
+    found = [*_ranking_cautions(run), *_model_cautions(run), *_cell_cautions(run)]
+    return sorted(found, key=lambda caution: ("error", "warning", "note").index(caution.level))
+
+
+def _ranking_cautions(run: RunFiles) -> Iterator[Caution]:
+    if leaks(run):
+        yield Caution(
+            "error",
+            "This ranking leaks the label",
+            "Genes were ranked on the same pairs that were then pruned (rank_source: per_pair). "
+            "Such curves look good even for a model that knows nothing; use rank_source: held_out "
+            "for a claim.",
+        )
+    size, limit = _relative_delta(run), COMPLETE.get(run.method or "")
+    if size is not None and limit is not None and size > limit:
+        yield Caution(
+            "warning",
+            "Scores do not add up",
+            f"{run.method} must explain the output to within {number(limit)} for 99 % of pairs; "
+            f"here it is {number(size)}.",
+        )
+    genes = run.ranked_genes
+    if genes is not None and "n_donors" in genes and genes["n_donors"].notna().any():
+        donors = int(genes["n_donors"].max())
+        if donors < 3:
+            yield Caution(
+                "note",
+                "Few donors",
+                f"Intervals over {donors} donor{'s' * (donors != 1)} say little about new donors.",
+            )
+
+
+def _model_cautions(run: RunFiles) -> Iterator[Caution]:
+    metrics = run.metrics or {}
+    accuracy = metrics.get("test/contrast_balanced_accuracy")
+    if accuracy is not None and float(accuracy) < 0.6:
+        yield Caution(
+            "warning",
+            "The model hardly tells the two labels apart",
+            f"Balanced accuracy between them is {number(float(accuracy))}, where guessing gives "
+            "0.5; which genes it uses then says little about biology.",
+        )
+    skipped = metrics.get("pairs/n_skipped")
+    if skipped:
+        columns = ", ".join(map(str, run.study.get("match_on") or [])) or "the columns asked for"
+        yield Caution(
+            "warning",
+            "Cells without a partner",
+            f"{number(int(skipped))} input cells were skipped, because no baseline cell matches "
+            f"them on {columns}.",
+        )
+
+
+def _cell_cautions(run: RunFiles) -> Iterator[Caution]:
+    report: dict[str, Any] = run.data_report or {}
+    split = report.get("split")
+    if split and "held-out donors" not in str(split):
+        yield Caution(
+            "warning",
+            "No donor was held out",
+            f"The split is: {split}. Cells of one donor may be in training and in test, so the "
+            "accuracy here does not speak for new donors.",
+        )
+    dropped = report.get("dropped")
+    left_out = [
+        f"{number(count)} ({str(reason).replace('_', ' ')})"
+        for reason, count in (dropped if isinstance(dropped, dict) else {}).items()
+        if count
+    ]
+    if left_out:
+        yield Caution("note", "Cells left out", ", ".join(left_out))
+    for note in report.get("notes") or []:
+        yield Caution("note", "Data", str(note))

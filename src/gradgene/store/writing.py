@@ -1,0 +1,96 @@
+"""Write so that a reader never sees half a file and a failed run loses nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gradgene.errors import OutputError
+
+__all__ = [
+    "append_json_line",
+    "atomic_path",
+    "read_json_lines",
+    "require_writable",
+    "write_json",
+    "write_parquet",
+]
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def atomic_path(file: Path) -> Iterator[Path]:
+    """A temporary name beside `file` that takes its place when the body succeeds."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_parquet(frame: pd.DataFrame, file: Path) -> None:
+    """Write a table without its index; readers see the old file or the whole new one."""
+    with atomic_path(file) as temporary:
+        frame.to_parquet(temporary, index=False)
+
+
+def write_json(data: Mapping[str, Any], file: Path) -> None:
+    """Write a mapping as indented JSON, keys in their order, atomically."""
+    with atomic_path(file) as temporary:
+        temporary.write_text(json.dumps(data, indent=1, default=str) + "\n")
+
+
+def append_json_line(data: Mapping[str, Any], file: Path) -> None:
+    """Append one line in a single write; a line cut off before by a crash is closed first."""
+    whole = not file.is_file() or file.read_bytes()[-1:] in (b"", b"\n")
+    with file.open("a") as stream:
+        stream.write(("" if whole else "\n") + json.dumps(data, default=str) + "\n")
+
+
+def read_json_lines(file: Path) -> list[dict[str, Any]]:
+    """The lines of a file of JSON lines; those cut off by a crash are left out, with a warning."""
+    lines = []
+    for text in file.read_text().splitlines() if file.is_file() else []:
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            line = None
+        if isinstance(line, dict):
+            lines.append(line)
+        elif text.strip():
+            _log.warning("ignoring a damaged line of %s", file)
+    return lines
+
+
+def require_writable(folder: Path) -> None:
+    """Create `folder` and prove that files can be written there.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be created or written to, or the disk is full.
+    """
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(b"\0" * 4096)
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {folder}",
+            where="paths.output_dir",
+            found=error.strerror or str(error),
+            fix="choose another folder with paths.output_dir=...",
+        ) from error

@@ -1,0 +1,100 @@
+"""The noun of the token floor: a padded batch of cells as integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from gradgene.errors import TokenError
+from gradgene.tokens.vocabulary import MASK, PAD, Vocabulary
+
+__all__ = ["TokenBatch", "mask_category"]
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Cells as `[CLS] phenotypes genes [EOS]`, padded on the right.
+
+    Attributes
+    ----------
+    input_ids_nt
+        int64: label or expression bin at each position; `PAD` where there is no token.
+    token_type_ids_nt
+        int64: which category or gene sits there; 0 for special tokens and padding.
+    attention_mask_nt
+        bool: True where there is a token.
+    gene_ids_nt
+        int64: index into `Vocabulary.genes`; -1 where the token is not a gene.
+    """
+
+    input_ids_nt: Tensor
+    token_type_ids_nt: Tensor
+    attention_mask_nt: Tensor
+    gene_ids_nt: Tensor
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(getattr(self, f.name).shape) for f in fields(self)}
+        if len(shapes) != 1 or self.input_ids_nt.ndim != 2:
+            raise TokenError("token tensors differ in shape", found=str(sorted(shapes)))
+        if self.attention_mask_nt.dtype != torch.bool:
+            raise TokenError("the attention mask must be bool")
+
+    def __len__(self) -> int:
+        return self.input_ids_nt.shape[0]
+
+    @property
+    def n_tokens_n(self) -> Tensor:
+        """(cells,) int64: number of real tokens of each cell."""
+        return self.attention_mask_nt.sum(dim=1)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenBatch:
+        """The same batch on another device."""
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
+            for f in fields(self)
+        }
+        return TokenBatch(**moved)
+
+    def take(self, rows_n: Tensor) -> TokenBatch:
+        """The cells at positions `rows_n`, trimmed to the last token of any of them."""
+        used = self.attention_mask_nt[rows_n].any(dim=0).nonzero()
+        length = int(used.max()) + 1 if len(used) else 0
+        picked = {f.name: getattr(self, f.name)[rows_n, :length] for f in fields(self)}
+        return TokenBatch(**picked)
+
+    def keep(self, keep_nt: Tensor) -> TokenBatch:
+        """Delete the tokens where `keep_nt` is False and close the gaps, order unchanged."""
+        keep_nt = keep_nt & self.attention_mask_nt
+        # A stable descending sort of the flags moves kept tokens to the front, in their order.
+        order_nt = torch.sort(keep_nt.to(torch.int8), dim=1, descending=True, stable=True).indices
+        length = int(keep_nt.sum(dim=1).max()) if len(self) else 0
+        order_nt = order_nt[:, :length]
+        kept_nt = keep_nt.gather(1, order_nt)
+        return TokenBatch(
+            input_ids_nt=self.input_ids_nt.gather(1, order_nt).masked_fill(~kept_nt, PAD),
+            token_type_ids_nt=self.token_type_ids_nt.gather(1, order_nt).masked_fill(~kept_nt, 0),
+            attention_mask_nt=kept_nt,
+            gene_ids_nt=self.gene_ids_nt.gather(1, order_nt).masked_fill(~kept_nt, -1),
+        )
+
+    def keep_genes(self, keep_g: Tensor) -> TokenBatch:
+        """Delete the tokens of genes whose entry in `keep_g` (genes,) is False."""
+        is_gene_nt = self.gene_ids_nt >= 0
+        return self.keep(~is_gene_nt | keep_g[self.gene_ids_nt.clamp(min=0)])
+
+
+def mask_category(
+    tokens: TokenBatch, vocabulary: Vocabulary, category: str
+) -> tuple[TokenBatch, Tensor]:
+    """Hide the label of `category` behind `[MASK]`.
+
+    Returns the masked batch and labels_n (cells,): the hidden input ids.
+    Raises `TokenError` (from `Vocabulary.slot`) if the category has no slot in the sequence.
+    """
+    slot = vocabulary.slot(category)
+    labels_n = tokens.input_ids_nt[:, slot].clone()
+    input_ids_nt = tokens.input_ids_nt.clone()
+    input_ids_nt[:, slot] = MASK
+    return replace(tokens, input_ids_nt=input_ids_nt), labels_n

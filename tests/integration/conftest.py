@@ -1,0 +1,52 @@
+"""Cells on disk, and a command line that says what it printed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gradgene.commands.main import main
+from tests.integration.tiny import write_cells
+
+
+@pytest.fixture(scope="session")
+def cells_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny cells, unchanged."""
+    return write_cells(tmp_path_factory.mktemp("cells") / "cells.h5ad")
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies draw no figures: they take longer than all the rest of a tiny study."""
+    import gradgene.commands.study as study
+
+    monkeypatch.setattr(study, "write_figures", lambda files: {})
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a line that must end with exit code 2 and one line on stderr; returns that line."""
+
+    def call(*line: str) -> str:
+        capsys.readouterr()
+        code = main(list(line))
+        error = capsys.readouterr().err
+        assert code == 2, error
+        assert error.startswith("gradgene: error: ") and error.count("\n") == 1, error
+        return error
+
+    return call
+
+
+@pytest.fixture
+def keyboard() -> Iterator[None]:
+    """Ctrl-C works, here and in processes started from here.
+
+    A suite that a shell started in the background inherits that SIGINT is ignored.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -1,0 +1,113 @@
+"""The bundled demonstration in small, and the experiment tracker without an account."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradgene.commands.main import main
+from tests.conftest import REPOSITORY
+from tests.integration.tiny import QUICK, contents, progress, read, words
+
+pytestmark = pytest.mark.slow
+
+DEMO = (
+    "experiment=demo finetune.max_epochs=1 pairs.max_pairs=4 pairs.max_training_pairs=4 "
+    "pruning=short_grid pruning.rankings=main pruning.n_random=1 logger=none"
+).split()
+
+
+NOTEBOOK = REPOSITORY / "notebooks" / "01_quickstart.ipynb"
+
+
+@dataclass
+class Demo:
+    """Where the demonstration was started, and what it printed."""
+
+    start: Path
+    said: str
+
+    @property
+    def folder(self) -> Path:
+        return self.start / "runs" / "demo"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The demonstration, run from an arbitrary folder without network."""
+    start, said = tmp_path_factory.mktemp("anywhere"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.chdir(start)
+        for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            patch.setenv(variable, "http://127.0.0.1:9")
+        assert main(["study", *DEMO]) == 0
+    return Demo(start, said.getvalue())
+
+
+def test_demo_runs_from_anywhere_without_network(demo):
+    folder = demo.folder
+    assert [stage["stage"] for stage in progress(folder)] == ["train", "attribute", "prune"]
+    files = set(contents(folder))
+    assert {"report.html", "metrics.json", "checkpoints/best.ckpt"} <= files
+    assert not [f for f in files if f.endswith(".tmp")]
+    table = read(folder, "attributions/genes")
+    assert set(table["method"]) == {"deeplift"} and len(table) > 300
+    assert table["n_donors"].isna().all(), "these cells have no donors"
+    ledger = read(folder, "attributions/pairs")
+    assert len(ledger) == 4 and ledger["donor_input"].isna().all()
+    assert len(read(folder, "attributions/grad_x_delta/pairs")) == 4
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["pruning/chance"] == pytest.approx(0.1)
+    assert "top genes" in demo.said and "area against random" in demo.said
+    report = json.loads((folder / "data_report.json").read_text())
+    assert report["n_cells_kept"] == 700 and "No donor column" in " ".join(report["notes"])
+    assert "No donor column" in (folder / "report.html").read_text()
+
+
+def test_the_quickstart_notebook_runs_on_the_demo(demo, monkeypatch):
+    monkeypatch.chdir(demo.start)
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert len(code) == 5
+    names: dict[str, Any] = {}
+    for number, source in enumerate(code):
+        exec(compile(source, f"{NOTEBOOK.name}, code cell {number}", "exec"), names)
+    learnt, test = set(names["loaded"].trained_on), set(names["test"].obs.index)
+    assert learnt and test and learnt.isdisjoint(test), "the split of the demo's training"
+    deltas = names["result"].forward.relative_delta_p
+    assert len(deltas) == 20 and deltas.max() <= 1e-3
+    table, curve = names["table"], names["curve"]
+    assert len(table.top(20)) == 20 and set(table.top(20)) <= set(names["cells"].genes)
+    assert set(curve.frame["ranking"]) == {"deeplift/table", "random"}
+    assert set(curve.frame["ratio"]) == {0, 0.05, 0.5, 0.8, 0.9}
+
+
+def test_weights_and_biases_is_offline_without_a_key(cells_file, tmp_path):
+    folder = tmp_path / "run"
+    line = [w for w in words(cells_file, folder, *QUICK) if w != "logger=none"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+    done = subprocess.run(
+        [sys.executable, "-m", "gradgene", "study", *line, "logger=wandb"],
+        env=environment | {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "api_key" not in done.stdout + done.stderr
+    (offline,) = (folder / "wandb").glob("offline-run-*")
+    assert list(offline.glob("*.wandb"))
+    assert not (tmp_path / "wandb").exists(), "nothing outside the run's folder"
+    assert (folder / "report.html").is_file()

@@ -1,0 +1,115 @@
+"""Points, areas and intervals of pruning curves, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+
+from gradgene.errors import RankingError
+from gradgene.pruning import PruningCurve
+from gradgene.pruning.curve import CURVE_COLUMNS
+
+RATIOS = (0.0, 0.5, 0.9)
+
+
+def points(
+    ranking: str, values: tuple[float, ...], draw: int = 0, order: str = "lowest_first"
+) -> list[dict[str, object]]:
+    """Rows of balanced accuracy over both arms at `RATIOS`."""
+    fixed = {
+        "ranking": ranking,
+        "draw": draw,
+        "order": order,
+        "arm": "both",
+        "metric": "balanced_accuracy",
+        "ci_low": np.nan,
+        "ci_high": np.nan,
+        "n_cells": 20,
+        "n_donors": 2,
+        "rank_source": "held_out",
+        "split": "test",
+        "seed": 0,
+    }
+    return [{**fixed, "ratio": r, "value": v} for r, v in zip(RATIOS, values, strict=True)]
+
+
+def curve(*rows: list[dict[str, object]]) -> PruningCurve:
+    """A curve of some rows."""
+    return PruningCurve(pd.DataFrame([row for some in rows for row in some])[list(CURVE_COLUMNS)])
+
+
+MAIN = points("deeplift/forward", (0.9, 0.8, 0.6))
+RANDOM = [
+    points("random", values, draw)
+    for draw, values in enumerate([(0.9, 0.7, 0.5), (0.9, 0.6, 0.5), (0.9, 0.5, 0.5)])
+]
+
+
+def test_value() -> None:
+    both = curve(MAIN, *RANDOM, points("random", (0.9, 0.1, 0.2), 0, "highest_first"))
+    assert both.value("deeplift/forward", "lowest_first", 0.9) == 0.6
+    assert both.value("random", "lowest_first", 0.5) == pytest.approx(0.6)  # mean of draws
+    assert both.value("random", "highest_first", 0.5) == 0.1
+    assert np.isnan(both.value("deeplift/forward", "highest_first", 0.5))
+    assert np.isnan(both.value("deeplift/forward", "lowest_first", 0.5, metric="f1"))
+
+
+def test_areas_by_hand() -> None:
+    table = curve(MAIN, *RANDOM).summary().set_index("ranking")
+    # Above the draws at 0, 0.5, 0.9: (0, .1, .1), (0, .2, .1), (0, .3, .1). Trapezoids 0.5 and
+    # 0.4 wide: .025 + .04, .05 + .06, .075 + .08.
+    areas = np.array([0.065, 0.11, 0.155])
+    row = table.loc["deeplift/forward"]
+    assert row["area"] == pytest.approx(areas.mean())
+    low, high = stats.t.interval(0.95, 2, loc=areas.mean(), scale=stats.sem(areas))
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high))
+    assert (row["order"], row["arm"], row["metric"]) == (
+        "lowest_first",
+        "both",
+        "balanced_accuracy",
+    )
+    assert table.loc["random", "area"] == pytest.approx(0)
+
+
+def test_two_draws_have_no_interval() -> None:
+    table = curve(MAIN, *RANDOM[:2]).summary().set_index("ranking")
+    assert table.loc["deeplift/forward", "area"] == pytest.approx((0.065 + 0.11) / 2)
+    assert table[["ci_low", "ci_high"]].isna().all(axis=None)
+
+
+def test_without_random_there_is_no_area() -> None:
+    table = curve(MAIN).summary()
+    assert table.empty
+    assert list(table.columns) == "ranking order arm metric area ci_low ci_high".split()
+
+
+def test_orders_are_kept_apart() -> None:
+    table = curve(
+        MAIN,
+        *RANDOM,
+        points("deeplift/forward", (0.9, 0.3, 0.2), order="highest_first"),
+        points("random", (0.9, 0.7, 0.5), order="highest_first"),
+    ).summary()
+    area = table.set_index(["ranking", "order"])["area"]
+    # Below random by (0, .4, .3): -(0.1 + 0.14).
+    assert area["deeplift/forward", "highest_first"] == pytest.approx(-0.24)
+    assert area["deeplift/forward", "lowest_first"] == pytest.approx(0.11)
+
+
+def test_plot() -> None:
+    figure = curve(MAIN, *RANDOM).plot()
+    assert isinstance(figure, Figure) and figure.axes
+
+
+def test_to_pandas_is_a_copy() -> None:
+    made = curve(MAIN)
+    made.to_pandas()["value"] = 0.0
+    assert made.value("deeplift/forward", "lowest_first", 0) == 0.9
+
+
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(RankingError, match="lacks arm, n_cells"):
+        PruningCurve(curve(MAIN).frame.drop(columns=["arm", "n_cells"]))

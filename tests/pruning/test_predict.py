@@ -1,0 +1,88 @@
+"""Batches of any size predict the same, row by row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradgene.errors import TokenError
+from gradgene.models import PhenotypeGeneTransformer
+from gradgene.pruning import length_batches, predict
+from gradgene.tokens import MASK, TokenBatch
+
+
+@given(lengths=st.lists(st.integers(0, 60), max_size=50), budget=st.integers(1, 400))
+def test_length_batches_cover_every_row_once(lengths: list[int], budget: int) -> None:
+    length_n = torch.tensor(lengths, dtype=torch.int64)
+    batches = list(length_batches(length_n, budget))
+    rows = [int(r) for batch in batches for r in batch]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert [lengths[r] for r in rows] == sorted(lengths, reverse=True)
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * int(length_n[batch].max()) <= budget
+
+
+def test_length_batches_are_full() -> None:
+    batches = [b.tolist() for b in length_batches(torch.tensor([10, 30, 20, 10]), 40)]
+    assert [len(b) for b in batches] == [1, 2, 1]
+    assert batches[0] == [1] and batches[1][0] == 2
+
+
+def one_by_one(model: PhenotypeGeneTransformer, tokens: TokenBatch, category: str) -> np.ndarray:
+    """Probabilities from the whole forward pass of each cell alone, without any padding."""
+    vocabulary = model.vocabulary
+    slot, ids = vocabulary.slot(category), list(vocabulary.label_ids(category))
+    found = []
+    for i in range(len(tokens)):
+        length = int(tokens.attention_mask_nt[i].sum())
+        input_ids = tokens.input_ids_nt[i : i + 1, :length].clone()
+        input_ids[0, slot] = MASK
+        alone = TokenBatch(
+            input_ids,
+            tokens.token_type_ids_nt[i : i + 1, :length],
+            tokens.attention_mask_nt[i : i + 1, :length],
+            tokens.gene_ids_nt[i : i + 1, :length],
+        )
+        with torch.no_grad():
+            logits = model(alone).logits_ntv[0, slot, ids]
+        found.append((logits - logits.logsumexp(dim=0)).exp().numpy())
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("category", ["disease", "cell_type"])
+@pytest.mark.parametrize("batch_tokens", [1, 130, 10**6])
+def test_batches_of_any_size_agree(
+    tiny_model: PhenotypeGeneTransformer, tiny_tokens: TokenBatch, category: str, batch_tokens: int
+) -> None:
+    found = predict(tiny_model, tiny_tokens, category, batch_tokens)
+    expected = one_by_one(tiny_model, tiny_tokens, category)
+    assert found.labels == tiny_model.vocabulary.categories[category]
+    assert found.probabilities_nc.shape == (len(tiny_tokens), len(found.labels))
+    np.testing.assert_allclose(found.probabilities_nc, expected, atol=1e-6)
+    assert expected.std(axis=0).max() > 0.01  # cells differ, so rows out of order would show
+
+
+def test_the_label_is_not_read(
+    tiny_model: PhenotypeGeneTransformer, tiny_tokens: TokenBatch
+) -> None:
+    slot = tiny_model.vocabulary.slot("disease")
+    other = tiny_tokens.input_ids_nt.clone()
+    other[:, slot] = tiny_model.vocabulary.label_id("disease", "case")
+    relabelled = TokenBatch(
+        other,
+        tiny_tokens.token_type_ids_nt,
+        tiny_tokens.attention_mask_nt,
+        tiny_tokens.gene_ids_nt,
+    )
+    np.testing.assert_array_equal(
+        predict(tiny_model, relabelled, "disease", 500).probabilities_nc,
+        predict(tiny_model, tiny_tokens, "disease", 500).probabilities_nc,
+    )
+
+
+def test_unknown_category(tiny_model: PhenotypeGeneTransformer, tiny_tokens: TokenBatch) -> None:
+    with pytest.raises(TokenError, match="'tissue'"):
+        predict(tiny_model, tiny_tokens, "tissue", 500)

@@ -1,0 +1,251 @@
+"""Rankings are total orders; the controls agree with scanpy and scipy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse, stats
+
+from gradgene.cells import Cells, log_normalise
+from gradgene.errors import RankingError
+from gradgene.genes import GeneTable
+from gradgene.genes.table import COLUMNS
+from gradgene.pruning import (
+    GeneRanking,
+    RankingChoice,
+    deg_ranking,
+    expression_ranking,
+    hvg_ranking,
+    random_rankings,
+    table_ranking,
+)
+from tests.planted import CASE_GENES, CONTROL_GENES, make_cells
+
+PANEL = ("b", "a", "d", "c")
+
+
+@pytest.fixture(autouse=True)
+def one_thread_again() -> Iterator[None]:
+    """Tests that ask scanpy directly must not leave torch more threads than the suite allows."""
+    n_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n_threads)
+
+
+def lognorm_cells() -> Cells:
+    """Planted cells, log-normalised, with one gene that no cell expresses."""
+    cells = log_normalise(make_cells(n=80, n_genes=40))
+    matrix = cells.matrix_ng.tolil()
+    matrix[:, 12] = 0
+    return replace(cells, matrix_ng=sparse.csr_matrix(matrix))
+
+
+def test_ties_are_ordered_by_name() -> None:
+    ranking = GeneRanking("x", PANEL, np.array([1.0, 1.0, 2.0, 1.0]))
+    assert ranking.top(4) == ["d", "a", "b", "c"]
+    assert ranking.best_first.tolist() == [2, 1, 0, 3]
+    assert ranking.top(2) == ["d", "a"]
+    signed_zeros = GeneRanking("x", PANEL, np.array([0.0, -0.0, 0.0, -0.0]))
+    assert signed_zeros.top(4) == ["a", "b", "c", "d"]
+
+
+def test_to_pandas_is_best_first() -> None:
+    table = GeneRanking("m/forward", PANEL, np.array([0.5, -1.0, 2.0, 0.0]), 3).to_pandas("train")
+    assert list(table["gene"]) == ["d", "b", "c", "a"]
+    assert list(table["score"]) == [2.0, 0.5, 0.0, -1.0]
+    assert list(table["rank"]) == [1, 2, 3, 4]
+    assert set(table["ranking"]) == {"m/forward"} and set(table["draw"]) == {3}
+    assert set(table["split"]) == {"train"}
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [np.zeros(3), np.zeros((4, 1)), np.array([0, 1, np.nan, 2]), np.array([0, 1, np.inf, 2])],
+)
+def test_scores_that_do_not_fit_are_refused(scores: np.ndarray) -> None:
+    with pytest.raises(RankingError, match="'broken'"):
+        GeneRanking("broken", PANEL, scores)
+
+
+def test_what_is_kept() -> None:
+    ranking = GeneRanking("x", PANEL, np.array([3.0, 2.0, 1.0, 0.0]))
+    assert ranking.kept(0, "lowest_first").all() and ranking.kept(0, "highest_first").all()
+    assert ranking.kept(0.5, "lowest_first").tolist() == [True, True, False, False]
+    assert ranking.kept(0.5, "highest_first").tolist() == [False, False, True, True]
+    assert ranking.kept(0.25, "lowest_first").tolist() == [True, True, True, False]
+    assert ranking.kept(0.75, "highest_first").tolist() == [False, False, False, True]
+
+
+@given(n=st.integers(1, 300), share=st.floats(0, 1), seed=st.integers(0, 99))
+def test_kept_counts_and_complements(n: int, share: float, seed: int) -> None:
+    removed = int(share * (n - 1))
+    genes = tuple(f"g{i}" for i in range(n))
+    scores = np.random.default_rng(seed).integers(0, 5, n).astype(float)
+    ranking = GeneRanking("x", genes, scores)
+    best = ranking.kept(removed / n, "lowest_first")
+    worst = ranking.kept(1 - removed / n, "highest_first")
+    assert best.sum() == n - removed and worst.sum() == removed
+    assert not (best & worst).any() and (best | worst).all()
+    if removed:
+        assert scores[best].min() >= scores[worst].max()
+
+
+def test_hvg_is_scanpys_order() -> None:
+    cells = lognorm_cells()
+    adata = ad.AnnData(cells.matrix_ng.copy(), var=pd.DataFrame(index=list(cells.genes)))
+    peer = sc.pp.highly_variable_genes(adata, flavor="seurat", inplace=False)
+    normed = pd.Series(np.asarray(peer["dispersions_norm"], dtype=float), index=list(cells.genes))
+    known = normed.dropna()
+    assert len(known) == len(cells.genes) - 1  # the unexpressed gene has no dispersion
+    ranking = hvg_ranking(cells)
+    ours = [g for g in ranking.top(len(cells.genes)) if g in known.index]
+    values = known.loc[ours].to_numpy()
+    assert (np.diff(values) <= 0).all() and values[0] > values[-1]
+    assert ranking.scores_g[12] == ranking.scores_g.min()
+
+
+def test_deg_is_the_rank_sum_test() -> None:
+    cells = lognorm_cells()
+    dense, case = cells.matrix_ng.toarray(), (cells.obs["disease"] == "case").to_numpy()
+    peer = np.array([stats.ranksums(x[case], x[~case]).statistic for x in dense.T])
+    ranking = deg_ranking(cells, "disease", "case", "control")
+    np.testing.assert_allclose(ranking.scores_g, np.abs(peer), rtol=1e-4, atol=1e-6)
+    # Planted genes of both signs come first: the control is about either direction.
+    assert set(ranking.top(10)) == {*CASE_GENES, *CONTROL_GENES}
+
+
+def test_torch_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, before = lognorm_cells(), torch.get_num_threads()
+    for where, name in ((sc.pp, "highly_variable_genes"), (sc.tl, "rank_genes_groups")):
+        real = getattr(where, name)
+
+        def as_at_first_use(*args: Any, _real: Any = real, **kwargs: Any) -> Any:
+            # What starting numba's threads does, once a process, whichever test comes first.
+            torch.set_num_threads(before + 1)
+            return _real(*args, **kwargs)
+
+        monkeypatch.setattr(where, name, as_at_first_use)
+    hvg_ranking(cells)
+    assert torch.get_num_threads() == before
+    deg_ranking(cells, "disease", "case", "control")
+    assert torch.get_num_threads() == before
+
+
+def test_deg_compares_the_two_labels_only() -> None:
+    cells = lognorm_cells()
+    three = cells.obs["disease"].to_numpy().copy()
+    three[:20] = "other"
+    mixed = replace(cells, obs=cells.obs.assign(disease=three))
+    alone = mixed.take(np.flatnonzero(three != "other"))
+    np.testing.assert_allclose(
+        deg_ranking(mixed, "disease", "case", "control").scores_g,
+        deg_ranking(alone, "disease", "case", "control").scores_g,
+    )
+
+
+def test_deg_needs_two_cells_a_label() -> None:
+    cells = lognorm_cells()
+    labels = cells.obs["disease"].to_numpy()
+    rows = np.r_[np.flatnonzero(labels == "case"), np.flatnonzero(labels == "control")[:1]]
+    with pytest.raises(RankingError, match="two cells of 'control'"):
+        deg_ranking(cells.take(rows), "disease", "case", "control")
+
+
+def test_expression_is_the_mean() -> None:
+    cells = lognorm_cells()
+    ranking = expression_ranking(cells)
+    np.testing.assert_allclose(ranking.scores_g, cells.matrix_ng.toarray().mean(axis=0), rtol=1e-5)
+    assert ranking.top(40)[-1] == "g12"
+
+
+def test_random_orders_differ_and_repeat() -> None:
+    genes = tuple(f"g{i}" for i in range(30))
+    draws = random_rankings(genes, 4, seed=1)
+    assert [r.draw for r in draws] == [0, 1, 2, 3] and {r.name for r in draws} == {"random"}
+    orders = {tuple(r.best_first) for r in draws}
+    assert len(orders) == 4
+    again = random_rankings(genes, 4, seed=1)
+    assert [r.top(30) for r in again] == [r.top(30) for r in draws]
+    assert not orders & {tuple(r.best_first) for r in random_rankings(genes, 4, seed=2)}
+    assert [r.top(30) for r in random_rankings(genes, 2, seed=1)] == [r.top(30) for r in draws[:2]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_table(tmp_path: Path, suffix: str) -> None:
+    frame = pd.DataFrame(
+        {"gene": ["c", "a", "elsewhere", "c", "b"], "score": [2.0, 5.0, 9.0, 7.0, np.nan]}
+    )
+    file = tmp_path / f"mine{suffix}"
+    if suffix == ".csv":
+        frame.to_csv(file, index=False)
+    else:
+        frame.to_parquet(file)
+    ranking = table_ranking(file, PANEL)
+    # A gene named twice counts once; genes without a score come last, by name.
+    assert ranking.name == "table" and ranking.top(4) == ["a", "c", "b", "d"]
+
+
+def test_table_errors(tmp_path: Path) -> None:
+    with pytest.raises(RankingError, match="no such file"):
+        table_ranking(tmp_path / "absent.csv", PANEL)
+    file = tmp_path / "table.csv"
+    file.write_text("gene,scores\na,1\n")
+    with pytest.raises(RankingError, match=r"lacks the column 'score'.*'scores'"):
+        table_ranking(file, PANEL)
+    file.write_text("name,score\na,1\n")
+    with pytest.raises(RankingError, match="lacks the column 'gene'"):
+        table_ranking(file, PANEL)
+    file.write_text("gene,score\nx,1\ny,2\n")
+    with pytest.raises(RankingError, match="no gene of the table"):
+        table_ranking(file, PANEL)
+    file.write_text("gene,score\na,high\nb,2\n")
+    with pytest.raises(RankingError, match="more than numbers"):
+        table_ranking(file, PANEL)
+    file.write_text("gene,score\na,inf\nb,2\n")
+    with pytest.raises(RankingError, match="infinite"):
+        table_ranking(file, PANEL)
+
+
+@pytest.mark.parametrize("name", ["empty.csv", "text.parquet"])
+def test_unreadable_table(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_text("" if name == "empty.csv" else "gene,score\na,1\n")
+    with pytest.raises(RankingError, match=f"{name}: cannot be read as a table"):
+        table_ranking(file, PANEL)
+
+
+def test_the_order_of_a_gene_table_by_magnitude() -> None:
+    frame = pd.DataFrame(
+        {
+            "gene": ["a", "d", "elsewhere", "b", "@disease"],
+            "score": [-3.0, 2.0, -1.5, 1.0, 9.0],
+            "rank": pd.array([1, 2, 3, 4, None], dtype="Int64"),
+            "method": "deeplift",
+        }
+    )
+    table = GeneTable(frame.reindex(columns=COLUMNS))
+    ranking = GeneRanking.from_table(table, (*PANEL, "aa"))
+    assert ranking.name == "deeplift/table" and ranking.genes == (*PANEL, "aa")
+    # Those the table did not score come last, by name.
+    assert ranking.top(5) == ["a", "d", "b", "aa", "c"]
+    assert ranking.scores_g[2] > ranking.scores_g[0] > ranking.scores_g[3] == ranking.scores_g[4]
+
+
+def test_choice_of_a_table_needs_a_file() -> None:
+    with pytest.raises(RankingError, match="go together"):
+        RankingChoice(kind="table")
+    with pytest.raises(RankingError, match="go together"):
+        RankingChoice(kind="hvg", file="mine.csv")
+    assert RankingChoice(kind="table", file="mine.csv").file == "mine.csv"
+    assert RankingChoice().kind == "attribution"

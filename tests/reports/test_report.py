@@ -1,0 +1,305 @@
+"""Figures and report of a run: the right words, nothing unescaped, nothing from outside."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from gradgene.reports import RunFiles, write_figures, write_report
+from gradgene.reports.figures import legible
+from gradgene.reports.html import _island
+from gradgene.reports.numbers import number, percent
+from gradgene.reports.verdict import cautions, question, verdict
+from tests.reports.synthetic import (
+    CONFIG,
+    DATA_REPORT,
+    METRICS,
+    curves_table,
+    gene_table,
+    pair_table,
+    write_run,
+)
+
+# What makes every figure but the one of completeness.
+DRAWN = ("pruning/curves.parquet", "training.csv", "attributions/genes.parquet")
+EVIL = "<script>alert(1)</script>"
+PARTS = (
+    "config.yaml",
+    "provenance.json",
+    "metrics.json",
+    "data_report.json",
+    "training.csv",
+    "attributions/genes.parquet",
+    "attributions/pairs.parquet",
+    "attributions/grad_x_delta/genes.parquet",
+    "pruning/curves.parquet",
+    "pruning/summary.parquet",
+    "progress.jsonl",
+)
+
+
+class Page(HTMLParser):
+    """A parsed page: its elements, the text outside scripts, and the text of each script."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag if tag in ("script", "style") else self.inside
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = "" if tag == self.inside else self.inside
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+        elif not self.inside:
+            self.text += data
+
+    def island(self) -> Any:
+        """The gene table's JSON."""
+        (found,) = [text for attrs, text in self.scripts if attrs.get("type")]
+        return json.loads(found)
+
+
+def report(folder: Path, changes: Mapping[str, object] | None = None) -> Page:
+    run = RunFiles.read(write_run(folder, changes, n_genes=60))
+    # Without figures: they are tested below, once, and take most of the time.
+    return Page(write_report(run, {}).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
+    """A run with all its figures."""
+    folder = write_run(tmp_path_factory.mktemp("run"))
+    return folder, write_figures(RunFiles.read(folder))
+
+
+def test_figures_exist_and_are_what_they_say(finished: tuple[Path, dict[str, Path]]) -> None:
+    folder, figures = finished
+    assert set(figures) == {
+        "training_curves",
+        "score_distribution",
+        "scores_by_gene",
+        "top_genes",
+        "pruning_lowest_first",
+        "pruning_highest_first",
+        "completeness",
+    }
+    for name, path in figures.items():
+        assert path == folder / "figures" / f"{name}.png"
+        assert path.read_bytes().startswith(b"\x89PNG")
+        svg = path.with_suffix(".svg").read_text()
+        assert "<svg" in svg and "<dc:date>" not in svg
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_figures_are_the_same_every_time(tmp_path: Path) -> None:
+    run = RunFiles.read(write_run(tmp_path, dict.fromkeys(DRAWN)))
+    first = {p: p.with_suffix(".svg").read_bytes() for p in write_figures(run).values()}
+    again = {p: p.with_suffix(".svg").read_bytes() for p in write_figures(run).values()}
+    assert list(first) == [tmp_path / "figures" / "completeness.png"] and first == again
+
+
+def test_an_empty_figure_is_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = pair_table().assign(relative_delta=float("nan"))
+    parts = {**dict.fromkeys(DRAWN), "attributions/pairs.parquet": pairs}
+    run = RunFiles.read(write_run(tmp_path, parts))
+    assert write_figures(run) == {}
+    assert "completeness left out" in caplog.text
+
+
+def test_report_carries_its_figures(finished: tuple[Path, dict[str, Path]]) -> None:
+    folder, figures = finished
+    page = Page(write_report(RunFiles.read(folder), figures).read_text(encoding="utf-8"))
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(images) == len(figures)
+    for attrs in images:
+        assert str(attrs["src"]).startswith("data:image/") and attrs["alt"]
+    asks_for_nothing(page)
+
+
+def asks_for_nothing(page: Page) -> None:
+    """Nothing in the page loads anything."""
+    for tag, attrs in page.tags:
+        for name in ("src", "href", "srcset", "data", "action", "poster"):
+            value = attrs.get(name) or ""
+            assert not re.match(r"\s*(https?:)?//", value), (tag, name, value)
+        assert tag not in ("iframe", "object", "embed", "base")
+    (policy,) = [a["content"] for _, a in page.tags if a.get("http-equiv")]
+    assert "default-src 'none'" in str(policy)
+
+
+def test_report_says_the_question_and_the_verdict(tmp_path: Path) -> None:
+    page = report(tmp_path)
+    wanted = "Which genes made the model call a cell “IFN-beta stimulated” rather than “control”?"
+    assert wanted in page.text
+    assert "balanced accuracy of 0.957" in page.text
+    assert "19 of its 30 best" in page.text
+    assert "Keeping only the best 5 % of the panel" in page.text
+    assert "random genes, mean of 10" in page.text
+    assert "3 input cells were skipped" in page.text
+    assert "gradgene study experiment=kang_ifnb study.seed=0" in page.text
+    assert "oddity/of_someone" in page.text and "abc123" in page.text
+    assert "leaks the label" not in page.text and "No donor was held out" not in page.text
+    asks_for_nothing(page)
+
+
+def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
+    genes = gene_table(60)
+    genes.loc[genes["rank"] == 1, "gene"] = EVIL
+    genes.loc[genes["rank"] == 2, "gene"] = "<!--<script>"
+    config = {**CONFIG, "study": {**CONFIG["study"], "input": EVIL}}  # type: ignore[dict-item]
+    page = report(
+        tmp_path,
+        {
+            "attributions/genes.parquet": genes,
+            "config.yaml": config,
+            "provenance.json": {"command": EVIL, EVIL: EVIL},
+            "data_report.json": {**DATA_REPORT, "notes": [EVIL]},
+        },
+    )
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert EVIL not in html and "<!--" not in html
+    assert EVIL in page.text
+    assert [row[1] for row in page.island()["rows"][:2]] == [EVIL, "<!--<script>"]
+    assert len(page.scripts) == 2
+
+
+def test_island_survives_everything() -> None:
+    content = {"a": ["</script>", "<!--", "\u2028", 'quote"', None, 1.5]}
+    text = _island(content)
+    assert "<" not in text and json.loads(text) == content
+    with pytest.raises(ValueError, match="JSON"):
+        _island([float("nan")])
+
+
+def test_gene_table_is_whole_in_the_island_and_short_in_the_page(tmp_path: Path) -> None:
+    genes = gene_table(1000)
+    genes.loc[3, "ci_low"] = float("nan")
+    genes.loc[4, "log_fold_change"] = float("inf")
+    page = report(tmp_path, {"attributions/genes.parquet": genes})
+    island = page.island()
+    assert len(island["rows"]) == 1000 and island["page"] == 200
+    assert len(island["rows"][0]) == len(island["kinds"])
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    table = html[html.index('id="gene-table"') : html.index('id="gene-data"')]
+    assert table.count("<tr>") == 201
+    assert "@cell_type" not in table
+
+
+def test_genes_without_optional_columns(tmp_path: Path) -> None:
+    bare = pd.DataFrame({"gene": ["A", "B"], "score": [2.0, 1.0], "rank": [1, 2]})
+    page = report(tmp_path, {**dict.fromkeys(PARTS), "attributions/genes.parquet": bare})
+    assert page.island()["rows"] == [[1, "A", 2.0], [2, "B", 1.0]]
+    assert "Pruning" not in page.text and "The command was not recorded" in page.text
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_any_part_may_be_absent(tmp_path: Path, name: str) -> None:
+    assert "Verdict" in report(tmp_path, {name: None}).text
+
+
+def test_leaking_rankings_are_announced(tmp_path: Path) -> None:
+    curves = curves_table(rank_source="per_pair")
+    page = report(tmp_path, {"pruning/curves.parquet": curves})
+    assert page.text.count("This ranking leaks the label.") == 2
+    assert any(attrs.get("role") == "alert" for _, attrs in page.tags)
+
+
+def test_cautions(tmp_path: Path) -> None:
+    metrics = METRICS | {
+        "test/contrast_balanced_accuracy": 0.52,
+        "attribution/deeplift/relative_delta_p99": 0.3,
+    }
+    fallback = {**DATA_REPORT, "split": "stratified cells (no donor column)"}
+    write_run(tmp_path, {"metrics.json": metrics, "data_report.json": fallback})
+    found = cautions(RunFiles.read(tmp_path))
+    titles = [caution.title for caution in found]
+    for title in ("Scores do not add up", "No donor was held out", "Cells without a partner"):
+        assert title in titles
+    assert "The model hardly tells the two labels apart" in titles
+    levels = [caution.level for caution in found]
+    assert levels == sorted(levels, key=["error", "warning", "note"].index)
+
+
+def test_completeness_that_was_not_measured(tmp_path: Path) -> None:
+    sizes = {"attribution/deeplift/relative_delta_p50": float("nan")}
+    sizes["attribution/deeplift/relative_delta_p99"] = float("nan")
+    page = report(tmp_path, {"metrics.json": METRICS | sizes})
+    assert "not measured" in page.text and "beyond" not in page.text
+    assert "Scores add up" not in page.text
+
+
+def test_question_without_a_baseline_or_a_study(tmp_path: Path) -> None:
+    config = {"study": {"input": "B", "baseline": None}}
+    assert question(RunFiles(tmp_path, config)) == "Which genes made the model call a cell “B”?"
+    assert question(RunFiles(tmp_path)).endswith("?")
+    assert verdict(RunFiles(tmp_path)) == []
+
+
+def test_other_orders_and_metrics(tmp_path: Path) -> None:
+    curves = curves_table()
+    curves = curves[(curves["order"] == "highest_first") & (curves["ratio"] > 0.02)]
+    curves = curves.assign(metric="f1", arm="input")
+    page = report(tmp_path, {"pruning/curves.parquet": curves})
+    assert "Removing the best 5 % first brings f1 to" in page.text
+    assert "Keeping only" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (pd.NA, "–"),
+        (True, "yes"),
+        (12345, "12,345"),
+        (0.0, "0"),
+        (0.95712, "0.957"),
+        (1234.5, "1,234"),
+        (5.2e-7, "5.2e-07"),
+        (-2.5e6, "-2.5e+06"),
+        ("x", "x"),
+    ],
+)
+def test_numbers(value: object, text: str) -> None:
+    assert number(value) == text
+
+
+def test_percent_hides_rounding_noise() -> None:
+    assert percent(1 - 0.95) == "5 %"
+    assert percent(0.005) == "0.5 %"
+
+
+def test_a_crowd_of_rankings_is_thinned_in_figures_only(tmp_path: Path) -> None:
+    names = [
+        f"grad_x_delta/{i}{s}" for i in ("forward", "contrast", "backward") for s in ("", "/abs")
+    ]
+    names += ["grad_x_delta/paper_mean", "deeplift/forward", "deeplift/forward/abs"]
+    names += ["hvg", "deg", "expression", "random"]
+    curves = pd.DataFrame({"ranking": names})
+    kept = set(legible(curves, "deeplift/forward")["ranking"])
+    assert kept == {
+        *("deeplift/forward", "grad_x_delta/contrast", "grad_x_delta/contrast/abs"),
+        *("grad_x_delta/paper_mean", "hvg", "deg", "expression", "random"),
+    }
+    few = curves.head(5)
+    assert legible(few, "deeplift/forward") is few
