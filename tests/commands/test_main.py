@@ -88,15 +88,22 @@ def test_exit_codes(gradgene, fake, raises, code, says, line):
         assert err.count("\n") == 1 and "Traceback" not in err
 
 
-def test_ctrl_c_answered_by_lightning_with_exit_is_an_interruption(gradgene, fake, monkeypatch):
+@pytest.mark.parametrize("answer", [SystemExit(1), RuntimeError("cannot join thread"), OSError(5)])
+def test_whatever_follows_ctrl_c_is_an_interruption(gradgene, fake, monkeypatch, answer):
+    """Lightning leaves with an exit code, and its progress bar may fail while it is stopped."""
+
     def run(*given):
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
-            sys.exit(1)
+            try:
+                raise ValueError("in between")
+            except ValueError:
+                raise answer  # noqa: B904
 
     monkeypatch.setattr(fake, "run", run)
-    assert gradgene("study", "experiment=toy")[0] == 130
+    code, err = gradgene("study", "experiment=toy")
+    assert code == 130 and err.count("\n") == 1 and err.startswith("gradgene: interrupted; ")
 
 
 def test_an_unwritable_output_directory_is_one_line(gradgene, conf):

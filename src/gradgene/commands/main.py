@@ -69,13 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _interrupted()
     except SystemExit as leaving:
         # Lightning answers Ctrl-C with sys.exit(1) after saving its state.
-        if isinstance(leaving.__context__, KeyboardInterrupt):
+        if _follows_interrupt(leaving):
             return _interrupted()
         if leaving.code is None or isinstance(leaving.code, int):
             return leaving.code or 0
         print(leaving.code, file=sys.stderr)
         return 1
     except Exception as error:
+        # What a library trips over while it cleans up after Ctrl-C (a progress bar that was
+        # just starting, say) is the interrupt's doing, not a fault of its own.
+        if _follows_interrupt(error):
+            return _interrupted()
         disk = _disk_error(error)
         if disk:
             return _complain(disk)
@@ -133,6 +137,14 @@ def _command(line: CommandLine) -> None:
 def _complain(error: GradgeneError) -> int:
     print(f"gradgene: error: {error}", file=sys.stderr)
     return 2
+
+
+def _follows_interrupt(error: BaseException) -> bool:
+    """Whether the error came up while a Ctrl-C was being answered."""
+    seen: BaseException | None = error.__context__
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__context__
+    return seen is not None
 
 
 def _interrupted() -> int:
