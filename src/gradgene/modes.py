@@ -1,4 +1,4 @@
-"""Borrow a model to explain it, and give it back as it was."""
+"""Borrow a model or torch's threads, and give them back as they were."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-__all__ = ["explaining", "replaced_forward"]
+__all__ = ["explaining", "replaced_forward", "same_threads"]
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -49,6 +49,16 @@ def replaced_forward(module: nn.Module, forward: object) -> Iterator[None]:
     finally:
         del vars(module)["forward"]
         vars(module).update(before)
+
+
+@contextmanager
+def same_threads() -> Iterator[None]:
+    """Starting numba's threads, as scanpy does, resets how many torch may use; set it back."""
+    n_threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _attachments(model: nn.Module) -> set[tuple[str, str, int]]:

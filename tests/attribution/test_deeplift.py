@@ -255,7 +255,7 @@ def pad_to(tokens: TokenBatch, length: int) -> TokenBatch:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("module", [nn.ReLU(), nn.SiLU(), nn.Softmax(dim=-1), nn.Tanh()])
+    @pytest.mark.parametrize("module", [nn.Sigmoid(), nn.Softmax(dim=-1), nn.Tanh(), nn.LeakyReLU()])
     def test_a_step_without_a_rule_is_named(self, module: nn.Module) -> None:
         model = random_model(5)
         model.blocks[0].activation = module
@@ -275,7 +275,7 @@ class Sum(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.vocabulary = VOCABULARY
+        self.vocabulary, self.classified = VOCABULARY, None
         self.gene_weight = nn.Embedding(VOCABULARY.n_types, 2)
         self.head = nn.Linear(2, VOCABULARY.n_values)
 
@@ -283,7 +283,7 @@ class Sum(nn.Module):
         value_nt = (tokens.input_ids_nt - VOCABULARY.bin_offset).clamp(min=0)
         return value_nt[..., None] * self.gene_weight(tokens.token_type_ids_nt)
 
-    def read(self, embeddings_ntd: Tensor, mask_nt: Tensor, slot: int) -> Tensor:
+    def read(self, embeddings_ntd: Tensor, mask_nt: Tensor, category: str) -> Tensor:
         return self.head(embeddings_ntd.sum(dim=1))
 
 

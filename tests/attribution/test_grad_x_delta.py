@@ -33,7 +33,7 @@ def pair_by_pair(model: PhenotypeGeneTransformer, blended: BlendedBatch, asked: 
         e_i, e_b = model.embed(shown.input), model.embed(shown.baseline)
         for p in range(len(shown)):
             leaf = e_i[p : p + 1].clone().requires_grad_(True)
-            logits = model.read(leaf, shown.input.attention_mask_nt[p : p + 1], bound.slot)
+            logits = model.read(leaf, shown.input.attention_mask_nt[p : p + 1], bound.category)
             (g,) = torch.autograd.grad(bound.read(logits).sum(), leaf)
             rows.append((g * (leaf - e_b[p : p + 1])).sum(dim=-1).detach())
     return torch.cat(rows)

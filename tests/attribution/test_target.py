@@ -48,12 +48,12 @@ class TestRead:
         assert read["probability"] == pytest.approx(1 / 7)
         assert read["log_probability"] == pytest.approx(-math.log(7))
 
-    def test_slot_and_ids(self) -> None:
+    def test_category_and_ids(self) -> None:
         bound = target("margin").bind(VOCABULARY)
-        assert (bound.slot, bound.label_id, bound.against_id) == (2, CASE, CONTROL)
+        assert (bound.category, bound.label_id, bound.against_id) == ("disease", CASE, CONTROL)
         assert bound.among == (CASE, CONTROL, OTHER)
         sex = Target("sex", "male", "female").bind(VOCABULARY)
-        assert (sex.slot, sex.label_id, sex.against_id) == (1, 8, 7)
+        assert (sex.category, sex.label_id, sex.against_id) == ("sex", 8, 7)
         assert target("logit").bind(VOCABULARY).against_id is None
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from gradgene.cells import CellQuery, Cells, CellSchema, cells_from_anndata, read_cells, reading
+from gradgene.cells import CellQuery, Cells, CellSchema, cells_from_anndata, files, read_cells
 from gradgene.cells import resolve_path as resolve
 from gradgene.errors import CellsError, ConfigError, GradgeneError, LabelError
 from tests.planted import PHENOTYPES, make_adata
@@ -67,7 +67,7 @@ def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Cell
 def test_layouts_agree(
     layout: str, block: int, reader: Callable[..., Cells], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "BLOCK", block)
+    monkeypatch.setattr(files, "BLOCK", block)
     expected = make_adata()
     kept = (expected.obs["sex"] == "female").to_numpy()
     cells = reader(laid_out(layout), sex=("female",))

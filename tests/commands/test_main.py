@@ -54,11 +54,6 @@ def test_a_directory_named_by_a_sweep_is_a_word(gradgene, fake, conf):
     assert fake.CALLS[0][1].words == ("runs/attribution=gim",)
 
 
-def test_words_too(gradgene, fake):
-    code, _ = gradgene("benchmark", "truth", "experiment=toy")
-    assert code == 0 and fake.CALLS[0][1].words == ("truth",)
-
-
 def test_a_stray_word_is_explained(gradgene, fake):
     code, err = gradgene("study", "toy")
     assert code == 2 and "experiment=toy" in err and not fake.CALLS

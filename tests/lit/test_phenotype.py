@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gradgene.cells import CellSchema
 from gradgene.checkpoints import load_checkpoint
-from gradgene.lit import CellDataModule, HistoryCallback, MaskedTarget, PhenotypeModule
+from gradgene.lit import CellDataModule, HistoryCallback, PhenotypeModule
 from gradgene.pruning import predict
 from gradgene.tokens import mask_category
 from tests.lit.toys import data_module, phenotype_module, trainer, write
@@ -29,6 +29,7 @@ COLUMNS = {
     "val/accuracy",
     "val/balanced_accuracy",
     "val/macro_f1",
+    "val/ece",
 }
 
 
@@ -199,13 +200,3 @@ def test_logits_are_of_the_masked_slot(data: CellDataModule) -> None:
     torch.testing.assert_close(logits_nc, whole[:, list(ids)])
     labels = vocabulary.categories["disease"]
     assert [labels[i] for i in truth_n] == list(data.part("test").obs["disease"])
-
-
-def test_label_smoothing_by_hand() -> None:
-    logits_nc, truth_n = torch.tensor([[1.0, -1.0, 0.5], [0.0, 2.0, 1.0]]), torch.tensor([0, 2])
-    log_p = logits_nc - logits_nc.exp().sum(dim=1, keepdim=True).log()
-    hard = -(log_p[0, 0] + log_p[1, 2]) / 2
-    soft = -log_p.mean(dim=1).mean()
-    assert float(MaskedTarget().loss(logits_nc, truth_n)) == pytest.approx(float(hard))
-    smoothed = MaskedTarget(label_smoothing=0.2).loss(logits_nc, truth_n)
-    assert float(smoothed) == pytest.approx(float(0.8 * hard + 0.2 * soft))

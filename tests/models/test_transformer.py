@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -25,14 +24,14 @@ def padded(tokens: TokenBatch, n: int) -> TokenBatch:
     fills = (PAD, 0, False, -1)
     return TokenBatch(
         *(
-            F.pad(getattr(tokens, f.name), (0, n), value=v)
-            for f, v in zip(fields(tokens), fills, strict=True)
+            F.pad(tensor, (0, n), value=fill)
+            for tensor, fill in zip(tokens.tensors().values(), fills, strict=True)
         )
     )
 
 
 def reordered(tokens: TokenBatch, order_t: Tensor) -> TokenBatch:
-    return TokenBatch(*(getattr(tokens, f.name)[:, order_t] for f in fields(tokens)))
+    return TokenBatch(*(tensor[:, order_t] for tensor in tokens.tensors().values()))
 
 
 def close(a: Tensor, b: Tensor) -> None:
@@ -94,8 +93,8 @@ def test_reading_one_slot_equals_reading_all(
     with torch.no_grad():
         whole = tiny_model(tiny_tokens)
         embeddings, mask_nt = tiny_model.embed(tiny_tokens), tiny_tokens.attention_mask_nt
-        for slot in range(HEADER):
-            one = tiny_model.read(embeddings, mask_nt, slot)
+        for slot, category in enumerate(tiny_model.vocabulary.phenotypes, start=1):
+            one = tiny_model.read(embeddings, mask_nt, category)
             assert one.shape == (60, tiny_model.vocabulary.n_values)
             close(one, whole.logits_ntv[:, slot])
             hidden = tiny_model.encode(embeddings, mask_nt, slot)

@@ -30,7 +30,7 @@ class Reader(nn.Module):
 
     def forward(self, ids_nt: Tensor, types_nt: Tensor, mask_nt: Tensor) -> Tensor:
         tokens = TokenBatch(ids_nt, types_nt, mask_nt, torch.full_like(ids_nt, -1))
-        logits = self.model.read(self.model.embed(tokens), mask_nt, self.bound.slot)
+        logits = self.model.read(self.model.embed(tokens), mask_nt, self.bound.category)
         return self.bound.read(logits)
 
 

@@ -5,30 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gradgene.errors import TokenError
 from gradgene.models import PhenotypeGeneTransformer
-from gradgene.pruning import length_batches, predict
+from gradgene.pruning import predict
 from gradgene.tokens import MASK, TokenBatch
-
-
-@given(lengths=st.lists(st.integers(0, 60), max_size=50), budget=st.integers(1, 400))
-def test_length_batches_cover_every_row_once(lengths: list[int], budget: int) -> None:
-    length_n = torch.tensor(lengths, dtype=torch.int64)
-    batches = list(length_batches(length_n, budget))
-    rows = [int(r) for batch in batches for r in batch]
-    assert sorted(rows) == list(range(len(lengths)))
-    assert [lengths[r] for r in rows] == sorted(lengths, reverse=True)
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * int(length_n[batch].max()) <= budget
-
-
-def test_length_batches_are_full() -> None:
-    batches = [b.tolist() for b in length_batches(torch.tensor([10, 30, 20, 10]), 40)]
-    assert [len(b) for b in batches] == [1, 2, 1]
-    assert batches[0] == [1] and batches[1][0] == 2
 
 
 def one_by_one(model: PhenotypeGeneTransformer, tokens: TokenBatch, category: str) -> np.ndarray:

@@ -34,7 +34,7 @@ class OneGeneReader(nn.Module):
         here_nt = (tokens.token_type_ids_nt == its_type) & (tokens.input_ids_nt != MASK)
         return here_nt[..., None].float()
 
-    def read(self, embeddings_ntd: Tensor, attention_mask_nt: Tensor, slot: int) -> Tensor:
+    def read(self, embeddings_ntd: Tensor, attention_mask_nt: Tensor, category: str) -> Tensor:
         """Logits over input ids: +4 for the label that the gene announces."""
         present_n = (embeddings_ntd[..., 0] * attention_mask_nt).sum(dim=1)
         logits_nv = torch.zeros(len(present_n), self.vocabulary.n_values)

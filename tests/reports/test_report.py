@@ -21,7 +21,9 @@ from tests.reports.synthetic import (
     CONFIG,
     DATA_REPORT,
     METRICS,
+    confusion_table,
     curves_table,
+    donor_table,
     gene_table,
     pair_table,
     write_run,
@@ -36,6 +38,8 @@ PARTS = (
     "metrics.json",
     "data_report.json",
     "training.csv",
+    "confusion.parquet",
+    "test_donors.parquet",
     "attributions/genes.parquet",
     "attributions/pairs.parquet",
     "attributions/grad_x_delta/genes.parquet",
@@ -174,6 +178,8 @@ def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
             "config.yaml": config,
             "provenance.json": {"command": EVIL, EVIL: EVIL},
             "data_report.json": {**DATA_REPORT, "notes": [EVIL]},
+            "confusion.parquet": confusion_table().replace("control", EVIL),
+            "test_donors.parquet": donor_table().assign(donor=[EVIL, "1256"]),
         },
     )
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -210,6 +216,20 @@ def test_genes_without_optional_columns(tmp_path: Path) -> None:
     page = report(tmp_path, {**dict.fromkeys(PARTS), "attributions/genes.parquet": bare})
     assert page.island()["rows"] == [[1, "A", 2.0], [2, "B", 1.0]]
     assert "Pruning" not in page.text and "The command was not recorded" in page.text
+
+
+def test_confusion_and_donors_are_shown(tmp_path: Path) -> None:
+    page = report(tmp_path)
+    for text in ("named control", "2,101", "By donor", "4,000", "0.951", "0.988", "–"):
+        assert text in page.text, text
+    assert "dendritic" not in page.text, "a label that nobody has or is given is left out"
+
+
+def test_a_confusion_of_very_many_labels_is_left_to_its_file(tmp_path: Path) -> None:
+    labels = [f"type {i}" for i in range(21)]
+    table = pd.DataFrame({"truth": a, "predicted": b, "n_cells": 1} for a in labels for b in labels)
+    page = report(tmp_path, {"confusion.parquet": table})
+    assert "named type 3" not in page.text and "By donor" in page.text
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -56,9 +56,9 @@ class DeepLift(AttributionMethod):
         presence = torch.zeros_like(e_i[..., 0], requires_grad=True)
         tape = PairTape(model, presence)
         with tape.recording():
-            logits_b = model.read(e_b, mask_b, target.slot)
+            logits_b = model.read(e_b, mask_b, target.category)
         with tape.replaying():
-            logits_i = model.read(e_i, mask_i, target.slot)
+            logits_i = model.read(e_i, mask_i, target.category)
             seed = target.multipliers(logits_i.detach(), logits_b)
             # Materialised: a model without attention leaves presence at 0.
             m_ptd, presence_pt = torch.autograd.grad(

@@ -68,7 +68,7 @@ def _gradients(
     with torch.no_grad():
         embeddings = model.embed(cells)
     embeddings.requires_grad_(True)
-    f_n = target.read(model.read(embeddings, cells.attention_mask_nt, target.slot))
+    f_n = target.read(model.read(embeddings, cells.attention_mask_nt, target.category))
     (gradient,) = torch.autograd.grad(f_n.sum(), embeddings)
     return f_n.detach(), gradient
 
@@ -87,5 +87,5 @@ def _baselines(
     what_pt = torch.cat([blended.baseline_rows_p[:, None], shown_pt.long()], dim=1)
     distinct, of_pair_p = what_pt.unique(dim=0, return_inverse=True)
     compact = blended.cells.take(distinct[:, 0]).keep(distinct[:, 1:].bool())
-    logits = model.read(model.embed(compact), compact.attention_mask_nt, target.slot)
+    logits = model.read(model.embed(compact), compact.attention_mask_nt, target.category)
     return target.read(logits)[of_pair_p]

@@ -172,8 +172,9 @@ class AttributionMethod(ABC):
         Raises
         ------
         AttributionError
-            If scores are not finite or the method does not fit the model.
+            If scores are not finite or the method or the target does not fit the model.
         """
+        _check_reading(model, target)
         baseline = baseline or CellStateBaseline()
         device = next(model.parameters()).device.type
         # In the weights' own precision: differences of bfloat16 activations explain nothing.
@@ -206,3 +207,12 @@ class AttributionMethod(ABC):
 
         Called with the model in evaluation mode, parameters frozen and gradients on.
         """
+
+
+def _check_reading(model: PhenotypeGeneTransformer, target: Target) -> None:
+    if target.vocabulary == "all" and target.category == model.classified:
+        raise AttributionError(
+            f"the model reads {target.category!r} with a classifier over its labels only",
+            where="attribution.vocabulary",
+            fix="choose attribution.vocabulary=category",
+        )

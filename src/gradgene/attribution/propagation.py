@@ -7,7 +7,7 @@ replays the record, so that every step knows both members when its multiplier is
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -15,48 +15,53 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradgene.attribution.rules import AttentionStep, gelu_multiplier, layer_norm_multiplier
+from gradgene.attribution.rules import (
+    AttentionStep,
+    gelu_multiplier,
+    layer_norm_multiplier,
+    relu_multiplier,
+    rms_norm_multiplier,
+    silu_multiplier,
+    unit_norm_multiplier,
+)
 from gradgene.errors import AttributionError
-from gradgene.models import AttentionCore
+from gradgene.models import AttentionCore, TiedProjector, UnitNorm
 from gradgene.modes import replaced_forward
 
 __all__ = ["PairTape"]
 
 #: Modules that are linear in their input, or the identity when explaining: derivatives are exact.
-LINEAR = (nn.Linear, nn.Embedding, nn.Dropout, nn.Identity)
+LINEAR = (nn.Linear, nn.Embedding, nn.Dropout, nn.Identity, TiedProjector)
+
+#: (module, x, b, multiplier of the output) -> multiplier of the input.
+Rule = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+
+#: The steps of one tensor; attention, which takes several, is handled apart.
+RULES: Mapping[type[nn.Module], Rule] = {
+    nn.GELU: lambda _, x, b, m: m * gelu_multiplier(x, b),
+    nn.ReLU: lambda _, x, b, m: m * relu_multiplier(x, b),
+    nn.SiLU: lambda _, x, b, m: m * silu_multiplier(x, b),
+    nn.LayerNorm: lambda norm, x, b, m: layer_norm_multiplier(x, b, m, norm.weight, norm.eps),
+    nn.RMSNorm: lambda norm, x, b, m: rms_norm_multiplier(x, b, m, norm.weight, norm.eps),
+    UnitNorm: lambda _, x, b, m: unit_norm_multiplier(x, b, m),
+}
 
 
-class PairedGelu(torch.autograd.Function):
-    """GELU whose backward is the secant through input and baseline."""
+class Paired(torch.autograd.Function):
+    """A step of one tensor whose backward is its finite-difference rule."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, b: Tensor) -> Tensor:
-        """GELU of the input."""
+    def forward(ctx: Any, x: Tensor, b: Tensor, module: nn.Module, rule: Rule) -> Tensor:
+        """The module's own output for the input."""
         ctx.save_for_backward(x, b)
-        return nn.functional.gelu(x)
+        ctx.module, ctx.rule = module, rule
+        own: Callable[..., Tensor] = type(module).forward
+        return own(module, x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         """Multiplier of x."""
-        x, b = ctx.saved_tensors
-        return grads[0] * gelu_multiplier(x, b), None
-
-
-class PairedLayerNorm(torch.autograd.Function):
-    """LayerNorm whose backward is the composed finite-difference rule."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, b: Tensor, norm: nn.LayerNorm) -> Tensor:
-        """LayerNorm of the input."""
-        ctx.save_for_backward(x, b)
-        ctx.weight, ctx.eps = norm.weight, norm.eps
-        return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        """Multiplier of x."""
-        x, b = ctx.saved_tensors
-        return layer_norm_multiplier(x, b, grads[0], ctx.weight, ctx.eps), None, None
+        return ctx.rule(ctx.module, *ctx.saved_tensors, grads[0]), None, None, None
 
 
 class PairedAttention(torch.autograd.Function):
@@ -89,7 +94,7 @@ class PairTape:
     Parameters
     ----------
     model
-        Any module built of linear layers, GELU, LayerNorm and `AttentionCore`.
+        Any module built of linear layers, `AttentionCore` and the steps that have `RULES`.
     presence_pt
         (pairs, positions) zeros that require grad; their gradient will be the presence scores.
 
@@ -100,18 +105,20 @@ class PairTape:
     """
 
     def __init__(self, model: nn.Module, presence_pt: Tensor) -> None:
-        self.steps = [m for m in model.modules() if isinstance(m, tuple(self._rules()))]
+        steps: tuple[type[nn.Module], ...] = (AttentionCore, *RULES)
+        self.steps = [m for m in model.modules() if isinstance(m, steps)]
         self.presence_pt = presence_pt
         self.tape: dict[nn.Module, list[tuple[Tensor, ...]]] = defaultdict(list)
         for name, module in model.named_modules():
             leaf = not any(True for _ in module.children())
-            known = isinstance(module, (*LINEAR, *self._rules()))
-            if leaf and not known and not isinstance(module, nn.ModuleList):
+            if leaf and not isinstance(module, (*LINEAR, *steps, nn.ModuleList)):
                 raise AttributionError(
                     f"complete DeepLIFT has no rule for {type(module).__name__} ({name})",
                     where="attribution.method",
                     fix="choose attribution=grad_x_delta",
                 )
+            if isinstance(module, nn.GELU) and module.approximate != "none":
+                raise AttributionError(f"complete DeepLIFT knows only the exact GELU ({name})")
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -129,13 +136,6 @@ class PairTape:
                 stack.enter_context(replaced_forward(module, self._replayer(module)))
             yield
 
-    def _rules(self) -> dict[type[nn.Module], Callable[..., Tensor]]:
-        return {
-            nn.GELU: self._gelu,
-            nn.LayerNorm: self._layer_norm,
-            AttentionCore: self._attention,
-        }
-
     def _recorder(self, module: nn.Module) -> Callable[..., Tensor]:
         own: Callable[..., Tensor] = type(module).forward
 
@@ -146,27 +146,14 @@ class PairTape:
         return record
 
     def _replayer(self, module: nn.Module) -> Callable[..., Tensor]:
-        rule = next(r for kind, r in self._rules().items() if isinstance(module, kind))
         recorded = iter(self.tape[module])
-        return lambda *args: rule(module, args, next(recorded))
-
-    def _gelu(self, module: nn.GELU, x: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
-        if module.approximate != "none":
-            raise AttributionError("complete DeepLIFT knows only the exact GELU")
-        return _applied(PairedGelu, x[0], b[0])
-
-    def _layer_norm(
-        self, module: nn.LayerNorm, x: tuple[Tensor, ...], b: tuple[Tensor, ...]
-    ) -> Tensor:
-        return _applied(PairedLayerNorm, x[0], b[0], module)
-
-    def _attention(
-        self, module: AttentionCore, x: tuple[Tensor, ...], b: tuple[Tensor, ...]
-    ) -> Tensor:
-        q, k, v, mask = x
-        own: Callable[..., Tensor] = type(module).forward
-        core = partial(own, module)
-        return _applied(PairedAttention, q, k, v, self.presence_pt, mask, core, b)
+        if isinstance(module, AttentionCore):
+            core = partial(type(module).forward, module)
+            return lambda q, k, v, mask: _applied(
+                PairedAttention, q, k, v, self.presence_pt, mask, core, next(recorded)
+            )
+        rule = next(r for kind, r in RULES.items() if isinstance(module, kind))
+        return lambda x: _applied(Paired, x, *next(recorded), module, rule)
 
 
 def _applied(function: type[torch.autograd.Function], *args: Any) -> Tensor:

@@ -18,7 +18,17 @@ from torch import Tensor
 #: Attention weights handled at a time: 4 MB of float32, which stay in the processor's cache.
 CHUNK = 1 << 20
 
-__all__ = ["AttentionStep", "gelu_multiplier", "layer_norm_multiplier", "log_mean", "secant"]
+__all__ = [
+    "AttentionStep",
+    "gelu_multiplier",
+    "layer_norm_multiplier",
+    "log_mean",
+    "relu_multiplier",
+    "rms_norm_multiplier",
+    "secant",
+    "silu_multiplier",
+    "unit_norm_multiplier",
+]
 
 
 def secant(
@@ -45,21 +55,53 @@ def _gelu_slope(x: Tensor) -> Tensor:
     return cdf + x * torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
+def silu_multiplier(x: Tensor, b: Tensor) -> Tensor:
+    """Multiplier of SiLU, x σ(x)."""
+    return secant(x, b, torch.nn.functional.silu, _silu_slope)
+
+
+def _silu_slope(x: Tensor) -> Tensor:
+    sigma = torch.sigmoid(x)
+    return sigma * (1 + x * (1 - sigma))
+
+
+def relu_multiplier(x: Tensor, b: Tensor) -> Tensor:
+    """Multiplier of ReLU: the share of the way from one to the other that is above zero.
+
+    In this form nothing cancels, so that it is exact however close x and b are.
+    """
+    above, below = torch.maximum(x, b).clamp(min=0), torch.minimum(x, b).clamp(max=0)
+    way = above - below
+    return above / torch.where(way > 0, way, torch.ones_like(way))
+
+
 def layer_norm_multiplier(x: Tensor, b: Tensor, m: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Multiplier through centre → square → mean → rsqrt → product → affine.
 
-    x, b, m (..., dim); `weight` (dim,). Products take the half-sum rule, the square x + b, and
-    rsqrt its closed form -(r_x r_b)² / (r_x + r_b).
+    x, b, m (..., dim); `weight` (dim,).
     """
     centred_x, centred_b = x - x.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
-    r_x = torch.rsqrt(centred_x.square().mean(-1, keepdim=True) + eps)
-    r_b = torch.rsqrt(centred_b.square().mean(-1, keepdim=True) + eps)
-    m_product = m * weight
-    m_r = (m_product * (centred_x + centred_b) / 2).sum(-1, keepdim=True)
-    m_variance = m_r * -((r_x * r_b) ** 2) / (r_x + r_b)
-    m_centred = m_product * (r_x + r_b) / 2
-    m_centred = m_centred + m_variance * (centred_x + centred_b) / x.shape[-1]
+    m_centred = _over_root_mean_square(centred_x, centred_b, m * weight, eps)
     return m_centred - m_centred.mean(-1, keepdim=True)
+
+
+def rms_norm_multiplier(x: Tensor, b: Tensor, m: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Multiplier through square → mean → rsqrt → product → weight; shapes as of LayerNorm."""
+    return _over_root_mean_square(x, b, m * weight, eps)
+
+
+def unit_norm_multiplier(x: Tensor, b: Tensor, m: Tensor) -> Tensor:
+    """Multiplier of x / |x|, which is x over its root mean square and over √dim."""
+    return _over_root_mean_square(x, b, m, eps=0.0) / math.sqrt(x.shape[-1])
+
+
+def _over_root_mean_square(x: Tensor, b: Tensor, m: Tensor, eps: float) -> Tensor:
+    """Products take the half-sum rule, the square x + b, and rsqrt -(r_x r_b)² / (r_x + r_b)."""
+    r_x = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    r_b = torch.rsqrt(b.square().mean(-1, keepdim=True) + eps)
+    m_r = (m * (x + b) / 2).sum(-1, keepdim=True)
+    m_mean = m_r * -((r_x * r_b) ** 2) / (r_x + r_b)
+    return m * (r_x + r_b) / 2 + m_mean * (x + b) / x.shape[-1]
 
 
 def log_mean(log_x: Tensor, log_b: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class Target:
         )
         return BoundTarget(
             kind=self.kind,
-            slot=vocabulary.slot(self.category),
+            category=self.category,
             label_id=vocabulary.label_id(self.category, self.label),
             against_id=(
                 vocabulary.label_id(self.category, self.against)
@@ -94,7 +94,7 @@ class BoundTarget:
     """A target with its labels resolved to input ids; `among` are the ids a softmax runs over."""
 
     kind: TargetKind
-    slot: int
+    category: str
     label_id: int
     against_id: int | None
     among: tuple[int, ...]

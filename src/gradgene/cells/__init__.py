@@ -1,21 +1,30 @@
-"""Ground floor: `.h5ad` files in, cells with genes, phenotypes and donors out."""
+"""Ground floor: `.h5ad` and `.zarr` files in, cells with genes, phenotypes and donors out."""
 
 from gradgene.cells.cells import Cells, log_normalise
+from gradgene.cells.labels import MISSING_LABELS
 from gradgene.cells.panel import choose_genes
-from gradgene.cells.reading import cells_from_anndata, read_cells, resolve_path
+from gradgene.cells.paths import resolve_path, resolve_paths
+from gradgene.cells.reading import cells_from_anndata, read_cells
 from gradgene.cells.schema import CellQuery, CellSchema, require_label
+from gradgene.cells.shards import CellShards
 from gradgene.cells.splits import Split, split_cells
+from gradgene.cells.synthetic import SyntheticShards, write_synthetic_shards
 
 __all__ = [
+    "MISSING_LABELS",
     "CellQuery",
     "CellSchema",
+    "CellShards",
     "Cells",
     "Split",
+    "SyntheticShards",
     "cells_from_anndata",
     "choose_genes",
     "log_normalise",
     "read_cells",
     "require_label",
     "resolve_path",
+    "resolve_paths",
     "split_cells",
+    "write_synthetic_shards",
 ]

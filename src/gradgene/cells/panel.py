@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
+import pandas as pd
+import scanpy as sc
 
-from gradgene.cells.cells import Cells
+from gradgene.cells.cells import Cells, log_normalise
 from gradgene.errors import CellsError
+from gradgene.modes import same_threads
 
 __all__ = ["choose_genes"]
 
@@ -18,35 +22,49 @@ def choose_genes(cells: Cells, genes: int | str | None) -> tuple[str, ...]:
     Parameters
     ----------
     cells
-        Training cells only, so that the choice cannot see held-out donors.
+        Training cells only, so that the choice cannot see held-out donors, with all their genes. Of
+        shards too many to hold, a random sample of training cells serves (some 10,000 do).
     genes
-        None for every gene seen in them; n for the n genes of highest variance of log1p values (of
-        counts where the cells hold counts); a file name for one gene a line.
+        None for every gene seen in them; n for the n most variable of those by scanpy's normalised
+        dispersion (`highly_variable_genes`, flavor "seurat") on log-normalised cells; a file name
+        for one gene a line.
 
     Raises
     ------
     CellsError
-        For a missing file or a number below 1.
+        For a missing file, a file without a known gene, or a number below 1.
     """
     if isinstance(genes, str):
-        file = Path(genes).expanduser()
-        if not file.is_file():
-            raise CellsError(f"no such gene list: {file}", where="data.genes")
-        wanted = {line.strip() for line in file.read_text().splitlines() if line.strip()}
-        known = tuple(name for name in cells.genes if name in wanted)
-        if not known:
-            raise CellsError(f"no gene of {file} is in the cells", where="data.genes")
-        return known
-    values_ng = cells.matrix_ng.astype(np.float64)
-    if cells.schema.values == "counts":
-        values_ng.data = np.log1p(values_ng.data)
-    mean_g = np.asarray(values_ng.mean(axis=0)).ravel()
-    variance_g = np.asarray(values_ng.multiply(values_ng).mean(axis=0)).ravel() - mean_g**2
-    seen = np.flatnonzero(mean_g > 0)
-    if genes is None:
-        return tuple(cells.genes[i] for i in seen)
-    if genes < 1:
-        raise CellsError(f"asks for {genes} genes", where="data.genes", expected="1 or more")
-    # A stable sort keeps ties in column order, so that the panel never depends on the platform.
-    best = seen[np.argsort(-variance_g[seen], kind="stable")[:genes]]
-    return tuple(cells.genes[i] for i in np.sort(best))
+        return _listed(cells, genes)
+    seen = np.flatnonzero(np.asarray(cells.matrix_ng.sum(axis=0)).ravel() > 0)
+    if genes is not None:
+        if genes < 1:
+            raise CellsError(f"asks for {genes} genes", where="data.genes", expected="1 or more")
+        if genes < seen.size:
+            # A stable sort keeps ties in column order: the panel never depends on the platform.
+            order = np.argsort(-_dispersion(cells)[seen], kind="stable")
+            seen = np.sort(seen[order[:genes]])
+    return tuple(cells.genes[i] for i in seen)
+
+
+def _listed(cells: Cells, name: str) -> tuple[str, ...]:
+    file = Path(name).expanduser()
+    if not file.is_file():
+        raise CellsError(f"no such gene list: {file}", where="data.genes")
+    wanted = {line.strip() for line in file.read_text().splitlines() if line.strip()}
+    known = tuple(name for name in cells.genes if name in wanted)
+    if not known:
+        raise CellsError(f"no gene of {file} is in the cells", where="data.genes")
+    return known
+
+
+@same_threads()
+def _dispersion(cells: Cells) -> np.ndarray:
+    """(genes,) scanpy's normalised dispersion; a gene that has none is the least variable."""
+    adata = ad.AnnData(
+        log_normalise(cells).matrix_ng,
+        var=pd.DataFrame(index=pd.Index(cells.genes, dtype=object)),
+    )
+    sc.pp.highly_variable_genes(adata, flavor="seurat")
+    dispersion_g = adata.var["dispersions_norm"].to_numpy(dtype=float)
+    return np.where(np.isfinite(dispersion_g), dispersion_g, -np.inf)

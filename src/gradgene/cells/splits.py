@@ -43,8 +43,9 @@ def split_cells(
     holdout_donors: Sequence[str] | float,
     validation: float,
     seed: int,
+    validation_donors: Sequence[str] | float | None = None,
 ) -> Split:
-    """Hold donors out for testing, and a stratified share of the other cells for validation.
+    """Hold donors out for testing, and other donors or a share of the other cells for validation.
 
     Parameters
     ----------
@@ -56,60 +57,100 @@ def split_cells(
         Donor names, or the fraction of donors to hold out. Without a donor column the same
         fraction of cells is held out, stratified by target label, and `kind` says so.
     validation
-        Fraction of the remaining cells used to choose the checkpoint.
+        Fraction of the remaining cells used to choose the checkpoint; not read where there are
+        `validation_donors`.
     seed
         Seed of every draw.
+    validation_donors
+        Names, or the fraction of the donors that are not held out, whose cells choose the
+        checkpoint; None for the share `validation` of cells.
 
     Raises
     ------
     LabelError, CellsError
-        For unknown donors and for parts without cells.
+        For unknown donors, donors on two sides, and parts without cells.
     """
     rng = np.random.default_rng(seed)
     labels = cells.obs[target].to_numpy()
     everyone = np.arange(len(cells))
     if cells.schema.donor is None:
-        if not isinstance(holdout_donors, int | float):
-            raise CellsError(
-                "donors are named but the study has no donor column",
-                where="data.holdout_donors",
-                found=str(list(holdout_donors)),
-                fix="set study.donor to an obs column",
-            )
-        test_n = _stratified(everyone, labels, holdout_donors, rng)
+        test_n = _stratified(everyone, labels, _share(holdout_donors, validation_donors), rng)
         kind = "stratified cells (no donor column: cells of one donor may be on both sides)"
+        chosen: set[str] | None = None
     else:
         donors_n = cells.obs[cells.schema.donor].to_numpy()
-        held = _held_out_donors(donors_n, holdout_donors, rng)
+        held, chosen = _donor_sides(donors_n, holdout_donors, validation_donors, rng)
         test_n = everyone[np.isin(donors_n, list(held))]
         kind = f"held-out donors {', '.join(sorted(held))}"
     rest = np.setdiff1d(everyone, test_n)
-    validation_n = _stratified(rest, labels, validation, rng)
+    if chosen is None:
+        validation_n = _stratified(rest, labels, validation, rng)
+    else:
+        validation_n = rest[np.isin(donors_n[rest], list(chosen))]
+        kind += f"; validation donors {', '.join(sorted(chosen))}"
     split = Split(np.setdiff1d(rest, validation_n), validation_n, test_n, kind)
-    for name in ("train", "test"):
+    judged = ("train", "test") if validation_donors is None else ("train", "validation", "test")
+    for name in judged:
         if not split.names[name].size:
             raise CellsError(
                 f"the {name} part of the split has no cells",
-                where="data.holdout_donors",
+                where="data.validation_donors" if name == "validation" else "data.holdout_donors",
                 found=kind,
                 fix="hold out fewer or other donors",
             )
     return split
 
 
-def _held_out_donors(
-    donors_n: np.ndarray, wanted: Sequence[str] | float, rng: np.random.Generator
-) -> set[str]:
-    known = sorted({str(d) for d in donors_n if isinstance(d, str)})
+Donors = Sequence[str] | float
+
+
+def _share(holdout_donors: Donors, validation_donors: Donors | None) -> float:
+    """The share of cells to hold out where the study names no donor column."""
+    for key, donors in (("holdout", holdout_donors), ("validation", validation_donors)):
+        if donors is not None and (key == "validation" or not isinstance(donors, int | float)):
+            raise CellsError(
+                "donors are named but the study has no donor column",
+                where=f"data.{key}_donors",
+                found=str(donors),
+                fix="set study.donor to an obs column",
+            )
+    return float(holdout_donors)  # type: ignore[arg-type]
+
+
+def _donor_sides(
+    donors_n: np.ndarray, holdout: Donors, validation: Donors | None, rng: np.random.Generator
+) -> tuple[set[str], set[str] | None]:
+    """Donors to test on, and donors to validate on if asked for; no donor is on both sides."""
+    known = {str(d) for d in donors_n if isinstance(d, str)}
+    if validation is None:
+        return _chosen(known, holdout, rng, "holdout"), None
+    if isinstance(validation, int | float):
+        held = _chosen(known, holdout, rng, "holdout")
+        return held, _chosen(known - held, validation, rng, "validation")
+    chosen = _chosen(known, validation, rng, "validation")
+    # What is named for validation cannot be drawn for testing.
+    is_drawn = isinstance(holdout, int | float)
+    held = _chosen(known - chosen if is_drawn else known, holdout, rng, "holdout")
+    if held & chosen:
+        raise CellsError(
+            f"donor {min(held & chosen)!r} is also among the held-out donors",
+            where="data.validation_donors",
+            fix="choose validation donors beside data.holdout_donors",
+        )
+    return held, chosen
+
+
+def _chosen(known: set[str], wanted: Donors, rng: np.random.Generator, side: str) -> set[str]:
+    """The donors of `known` that are named, or a share of them, at least one and not all."""
     if isinstance(wanted, int | float):
-        n_held = min(max(1, round(float(wanted) * len(known))), len(known) - 1)
-        return set(rng.permutation(known)[: max(n_held, 0)].tolist())
+        n = min(max(1, round(float(wanted) * len(known))), len(known) - 1)
+        return set(rng.permutation(sorted(known))[: max(n, 0)].tolist())
     for donor in wanted:
         if str(donor) not in known:
             raise LabelError(
                 f"no cell is from donor {donor!r}",
-                where="data.holdout_donors",
-                expected=f"one of {closest(str(donor), known)}",
+                where=f"data.{side}_donors",
+                expected=f"one of {closest(str(donor), sorted(known))}",
             )
     return {str(d) for d in wanted}
 

@@ -1,4 +1,4 @@
-"""A model as a folder anyone can read: config.json, model.safetensors, vocabulary.json."""
+"""A model as a folder anyone can read: configuration, weights, vocabulary and a model card."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from tempfile import TemporaryDirectory
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from gradgene.checkpoints.card import ModelFacts, model_card
 from gradgene.checkpoints.loaded import LoadedModel, LoadReport, assemble, schema_from
 from gradgene.errors import CheckpointError, GradgeneError
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.tokens import Tokenizer, Vocabulary
 
-__all__ = ["load_folder", "save_folder"]
+__all__ = ["MODEL_TYPE", "load_folder", "save_folder"]
+
+MODEL_TYPE = "gradgene-phenotype-gene-transformer"
+#: What config.json says for other readers; everything else in it builds the model.
+FOR_OTHERS = ("model_type", "architectures", "vocab_size", "type_vocab_size", "pad_token_id")
 
 
 def save_folder(
@@ -24,17 +29,21 @@ def save_folder(
     tokenizer: Tokenizer,
     folder: Path,
     trained_on: Sequence[str] = (),
+    facts: ModelFacts | None = None,
 ) -> None:
-    """Write the model and what is needed to feed it; an existing folder is replaced as a whole.
+    """Write config.json, model.safetensors, vocabulary.json and README.md.
 
-    Tensors are written as float32 on the CPU under their names in the model; `trained_on` is that
-    of `LoadedModel`.
+    An existing folder is replaced as a whole. Tensors are written as float32 on the CPU under
+    their names in the model; `trained_on` is that of `LoadedModel`, and `facts` go into the model
+    card.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
         written = Path(name) / folder.name
         written.mkdir()
         _write(model, tokenizer, written, trained_on)
+        card = model_card(model, tokenizer, trained_on, facts)
+        (written / "README.md").write_text(card, encoding="utf-8")
         if folder.is_dir():
             folder.rename(Path(name) / "replaced")
         written.rename(folder)
@@ -44,7 +53,11 @@ def _write(
     model: PhenotypeGeneTransformer, tokenizer: Tokenizer, folder: Path, trained_on: Sequence[str]
 ) -> None:
     config = {
-        "model_type": "gradgene-phenotype-gene-transformer",
+        "model_type": MODEL_TYPE,
+        "architectures": [type(model).__name__],
+        "vocab_size": model.vocabulary.n_values,
+        "type_vocab_size": model.vocabulary.n_types,
+        "pad_token_id": model.vocabulary.pad_id,
         **model.size,
         "cells": asdict(tokenizer.schema),
         "trained_on": list(trained_on),
@@ -83,11 +96,10 @@ def load_folder(folder: Path) -> LoadedModel:
         raise CheckpointError(
             "is not a checkpoint of gradgene", where=str(folder), found=f"wrong or missing {error}"
         ) from error
-    size.pop("model_type", None)
+    size = {k: v for k, v in size.items() if k not in FOR_OTHERS}
     return assemble(
-        vocabulary=vocabulary,
+        tokenizer=Tokenizer(vocabulary, schema),
         size=size,
-        schema=schema,
         tensors=tensors,
         report=LoadReport(kind="folder", path=str(folder), n_tensors=len(tensors)),
         trained_on=trained_on,

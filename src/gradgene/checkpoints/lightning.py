@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from pathlib import Path
 
-import torch
-
 from gradgene.checkpoints.loaded import LoadedModel, LoadReport, assemble, schema_from
+from gradgene.checkpoints.lora import merge_adapters
+from gradgene.checkpoints.tensor_files import plain_content
 from gradgene.errors import CheckpointError, GradgeneError
-from gradgene.tokens import Vocabulary
+from gradgene.tokens import Tokenizer, Vocabulary
 
 __all__ = ["load_lightning"]
 
 PREFIX = "model."
-#: What `torch.load` raises for hostile, cut-off and foreign files; LookupError is its unpickler's.
-UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError)
 
 
 def load_lightning(file: Path) -> LoadedModel:
@@ -27,19 +23,9 @@ def load_lightning(file: Path) -> LoadedModel:
     CheckpointError
         If it is damaged, holds anything but plain types and tensors, or is not one of ours.
     """
-    try:
-        with warnings.catch_warnings():
-            # Of foreign files torch warns before it fails; the error below says it once.
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            "cannot be read as weights and plain types",
-            where=str(file),
-            found=reason,
-            fix="use a checkpoint written by `gradgene train`, or its hf/ folder",
-        ) from error
+    content = plain_content(
+        file, fix="use a checkpoint written by `gradgene train`, or its hf/ folder"
+    )
     try:
         parameters = dict(content)["hyper_parameters"]
         vocabulary = Vocabulary.from_dict(parameters["vocabulary"])
@@ -50,14 +36,14 @@ def load_lightning(file: Path) -> LoadedModel:
             for k, v in content["state_dict"].items()
             if k.startswith(PREFIX)
         }
+        tensors = merge_adapters(tensors, float(parameters.get("lora_alpha", 1)))
     except (KeyError, TypeError, ValueError, AttributeError, GradgeneError) as error:
         raise CheckpointError(
             "is not a checkpoint of gradgene", where=str(file), found=f"wrong or missing {error}"
         ) from error
     return assemble(
-        vocabulary=vocabulary,
+        tokenizer=Tokenizer(vocabulary, schema),
         size=size,
-        schema=schema,
         tensors=tensors,
         report=LoadReport(kind="lightning", path=str(file), n_tensors=len(tensors)),
         trained_on=trained_on,

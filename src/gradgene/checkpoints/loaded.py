@@ -50,16 +50,15 @@ def schema_from(data: Mapping[str, Any]) -> CellSchema:
 
 
 def assemble(
-    vocabulary: Vocabulary,
+    tokenizer: Tokenizer,
     size: Mapping[str, Any],
-    schema: CellSchema,
     tensors: Mapping[str, Tensor],
     report: LoadReport,
     trained_on: Sequence[str] = (),
 ) -> LoadedModel:
     """Build the model and fill it; raises `CheckpointError` listing tensors that do not fit."""
     try:
-        model = PhenotypeGeneTransformer(vocabulary, **size)
+        model = PhenotypeGeneTransformer(tokenizer.vocabulary, **size)
     except (TypeError, ConfigError, TokenError) as error:
         raise CheckpointError(f"describes no model: {error}", where=report.path) from error
     wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
@@ -73,4 +72,4 @@ def assemble(
             found=str({k: given.get(k) for k in wrong[:3]}),
         )
     model.load_state_dict(dict(tensors))
-    return LoadedModel(model.eval(), Tokenizer(vocabulary, schema), report, tuple(trained_on))
+    return LoadedModel(model.eval(), tokenizer, report, tuple(trained_on))

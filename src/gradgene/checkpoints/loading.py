@@ -2,29 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradgene.checkpoints.folder import load_folder
+from gradgene.checkpoints.folder import MODEL_TYPE, load_folder
 from gradgene.checkpoints.lightning import load_lightning
 from gradgene.checkpoints.loaded import LoadedModel
+from gradgene.checkpoints.published import FAMILIES, family_of, load_published, read_config
+from gradgene.checkpoints.tensor_files import WEIGHTS, weights_in
 from gradgene.errors import CheckpointError, closest
 
 __all__ = ["CheckpointSource", "load_checkpoint", "weights_file"]
 
-KINDS: dict[str, Callable[[Path], LoadedModel]] = {
-    "folder": load_folder,
-    "lightning": load_lightning,
-}
+KINDS = ("folder", "lightning", *FAMILIES)
 
 
 @dataclass(frozen=True)
 class CheckpointSource:
-    """Where a trained model comes from: `path` (null trains one) and `kind` ("auto" looks)."""
+    """Where a trained model comes from.
+
+    Parameters
+    ----------
+    path
+        A checkpoint as in `load_checkpoint`; null trains a model.
+    kind
+        Its kind; "auto" looks.
+    genes
+        A file with the names of its genes, one a line in the order of their ids, for published
+        checkpoints that hold none.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is read and is not there, or holds a name twice or none.
+    """
 
     path: str | None = None
     kind: str = "auto"
+    genes: str | None = None
+
+    def load(self) -> LoadedModel:
+        """The checkpoint with its genes; raises `CheckpointError` as `load_checkpoint`."""
+        if self.path is None:
+            raise CheckpointError("no checkpoint is named", where="checkpoint.path")
+        return load_checkpoint(self.path, self.kind, self.gene_names())
+
+    def gene_names(self) -> tuple[str, ...] | None:
+        """The names in the file, None without one."""
+        if self.genes is None:
+            return None
+        file = Path(self.genes).expanduser()
+        try:
+            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(
+                f"cannot be read: {error}",
+                where="checkpoint.genes",
+                expected="a text file of gene names, one a line",
+            ) from error
+        names = tuple(line for line in lines if line)
+        if not names or len(set(names)) != len(names):
+            raise CheckpointError(
+                f"{file} names a gene twice" if names else f"{file} names no gene",
+                where="checkpoint.genes",
+            )
+        return names
 
 
 def weights_file(path: str | Path, kind: str = "auto") -> Path:
@@ -36,19 +80,7 @@ def weights_file(path: str | Path, kind: str = "auto") -> Path:
         If there is no such checkpoint.
     """
     file = _locate(path, kind)
-    return file / "model.safetensors" if file.is_dir() else file
-
-
-def _locate(path: str | Path, kind: str) -> Path:
-    """The checkpoint itself, where `path` may be the folder of a run."""
-    file = Path(path).expanduser()
-    if not file.exists():
-        raise CheckpointError(f"no such checkpoint: {file}", where="checkpoint.path")
-    if file.is_dir() and (file / "checkpoints").is_dir():
-        file = file / "checkpoints" / ("hf" if kind == "folder" else "best.ckpt")
-        if not file.exists():
-            raise CheckpointError(f"the run has no {file.name}", where=str(file.parent))
-    return file
+    return weights_in(file) if file.is_dir() else file
 
 
 def load_checkpoint(
@@ -59,28 +91,34 @@ def load_checkpoint(
     Parameters
     ----------
     path
-        A `.ckpt` file, an `hf/` folder, or the folder of a run.
+        Of ours: a `.ckpt` file, an `hf/` folder, or the folder of a run. Published: a
+        `checkpoint-*` folder, the folder of a run that holds some (the newest is taken), or a file
+        of weights.
     kind
-        "auto", "folder" or "lightning".
+        "auto", "folder", "lightning", "perturbgene", "polygene_cam", "polygene_dv" or
+        "polygene_bert".
     genes
-        Gene names in the order of the checkpoint's gene ids. Our checkpoints carry their own, and
-        names that contradict them are refused.
+        Gene names in the order of the checkpoint's gene ids, which perturbgene checkpoints do not
+        hold. Names that contradict those a checkpoint holds are refused.
 
     Raises
     ------
     CheckpointError
-        If there is no such checkpoint, it is of an unknown kind, damaged, or not the one meant.
+        If there is no such checkpoint, it is of an unknown kind, damaged, or not the one meant, or
+        needs gene names.
     """
-    file = _locate(path, kind)
-    if kind == "auto":
-        kind = "folder" if file.is_dir() else "lightning"
-    if kind not in KINDS:
+    if kind not in (*KINDS, "auto"):
         raise CheckpointError(
             f"unknown kind {kind!r}",
             where="checkpoint.kind",
             expected=f"one of {closest(kind, KINDS)} or 'auto'",
         )
-    loaded = KINDS[kind](file)
+    file = _locate(path, kind)
+    if kind == "auto":
+        kind = _kind_of(file)
+    if kind in FAMILIES:
+        return load_published(file, kind, genes)
+    loaded = load_folder(file) if kind == "folder" else load_lightning(file)
     if genes is not None and tuple(genes) != loaded.vocabulary.genes:
         raise CheckpointError(
             "the given genes are not those the checkpoint was trained on",
@@ -90,3 +128,48 @@ def load_checkpoint(
             fix="leave genes=None",
         )
     return loaded
+
+
+def _locate(path: str | Path, kind: str) -> Path:
+    """The checkpoint itself, where `path` may be the folder of a run or a file inside."""
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise CheckpointError(f"no such checkpoint: {file}", where="checkpoint.path")
+    if file.name in (*WEIGHTS, "config.json"):
+        return file.parent
+    if file.is_dir() and (file / "checkpoints").is_dir():
+        file = file / "checkpoints" / ("hf" if kind == "folder" else "best.ckpt")
+        if not file.exists():
+            raise CheckpointError(f"the run has no {file.name}", where=str(file.parent))
+    elif file.is_dir() and not (file / "config.json").exists():
+        return _newest(file) or file
+    return file
+
+
+def _newest(run: Path) -> Path | None:
+    """The `checkpoint-<step>` folder with the highest step, None if there is none."""
+    steps = {
+        int(found[1]): folder
+        for folder in run.iterdir()
+        if (found := re.fullmatch(r"checkpoint-(\d+)", folder.name)) and folder.is_dir()
+    }
+    return steps[max(steps)] if steps else None
+
+
+def _kind_of(file: Path) -> str:
+    if not file.is_dir():
+        return "lightning"
+    if not (file / "config.json").is_file():
+        return "folder"
+    config = read_config(file)
+    kind = "folder" if config.get("model_type") == MODEL_TYPE else family_of(config)
+    if kind is None:
+        raise CheckpointError(
+            "is of no known kind",
+            where=str(file),
+            expected=f"a checkpoint of {', '.join(KINDS)}",
+            found=f"model_type {config.get('model_type')!r}, "
+            f"architectures {config.get('architectures')!r}",
+            fix="name it with checkpoint.kind, if it is one of these",
+        )
+    return kind

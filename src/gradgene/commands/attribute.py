@@ -14,7 +14,8 @@ from gradgene.attribution import Attribution, AttributionSettings
 from gradgene.cells import Cells
 from gradgene.commands.binding import build
 from gradgene.commands.options import Options
-from gradgene.commands.workspace import Workspace, interruptible
+from gradgene.commands.run_folder import interruptible
+from gradgene.commands.workspace import Workspace
 from gradgene.evaluation import completeness_summary
 from gradgene.genes import (
     GeneSums,

@@ -1,78 +1,64 @@
-"""`gradgene data inspect PATH`: what is in a cell file."""
+"""Look at a data set, check it against a configuration, or get one.
+
+data inspect PATH... [donor=COLUMN] [genes=TABLE.tsv]
+    shape, kind of values, gene ids, labels with their cells and donors, and which contrasts have
+    enough donors; PATH is an .h5ad file, a .zarr folder or a pattern in quotes
+data validate experiment=... data.path=...
+    everything `study` would refuse about the cells, in seconds and without writing anything
+data fetch OUT.h5ad COLUMN=LABEL[,LABEL]... [n=5000] [seed=0] [census=stable]
+    cells of these labels from CELLxGENE Census (needs the network and the extra gradgene[census]):
+    as many of each label of the first column that names several, equally over donors; census=
+    names a release (2025-01-30) or a local SOMA store
+"""
 
 from __future__ import annotations
 
-import warnings
+import importlib
+from pathlib import Path
 
-import anndata as ad
-import numpy as np
-import pandas as pd
-from rich.console import Console
-from rich.table import Table
+from omegaconf import DictConfig
 
-from gradgene.cells import resolve_path
 from gradgene.commands.options import Options
-from gradgene.errors import CellsError, ConfigError, closest
+from gradgene.errors import ConfigError, closest
 
-__all__ = ["call"]
+__all__ = ["call", "run"]
 
-#: Columns with more labels than this are ids or measurements, not phenotypes.
-MAX_LABELS = 100
+#: Module of each action, loaded when asked for: `inspect` needs neither torch nor the Census.
+ACTIONS = {
+    "inspect": "gradgene.commands.data_inspect",
+    "validate": "gradgene.commands.data_validate",
+    "fetch": "gradgene.commands.data_fetch",
+}
 
 
 def call(options: Options) -> None:
-    """Print shape, value kind and the obs columns with their labels."""
-    actions = {"inspect": inspect}
-    action, *paths = options.words or ("",)
-    if action not in actions or len(paths) != 1:
+    """Do what the first word says with the words and settings that follow.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown action, or words where a configuration is expected.
+    """
+    action, *words = options.words or ("",)
+    if action not in ACTIONS:
         raise ConfigError(
-            "needs an action and a file",
+            "needs an action",
             where="gradgene data",
-            expected=f"one of {closest(action, actions)}",
+            expected=f"one of {closest(action, ACTIONS)}",
+            found=action or None,
             fix="gradgene data inspect my.h5ad",
         )
-    actions[action](paths[0])
+    if action == "validate":  # without further words it is composed by Hydra and comes to `run`
+        raise ConfigError(
+            "takes no further words",
+            where="gradgene data validate",
+            expected="the settings of a study",
+            found=" ".join(words),
+            fix=f"gradgene data validate experiment=own_data data.path={words[0]} ...",
+        )
+    importlib.import_module(ACTIONS[action]).call(words, options.overrides)
 
 
-def inspect(path: str) -> None:
-    """Describe one `.h5ad` file; raises `CellsError` if it cannot be read."""
-    file = resolve_path(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            adata = ad.read_h5ad(file, backed="r")
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise CellsError(
-            "is not a readable AnnData file", where=str(file), found=str(error)
-        ) from error
-    console = Console(soft_wrap=True)
-    console.print(f"{file}: {adata.n_obs} cells x {adata.n_vars} genes")
-    console.print(f"genes: {', '.join(map(str, adata.var_names[:5]))} …")
-    for name, matrix in (("null (.X)", adata.X), ("raw", adata.raw.X if adata.raw else None)):
-        if matrix is not None:
-            console.print(f"data.layer={name}: {value_kind(matrix)}")
-    console.print(columns(adata.obs))
-    adata.file.close()
-
-
-def value_kind(matrix: object) -> str:
-    """Guess from the first 200 cells what the values are."""
-    block = matrix[:200]  # type: ignore[index]
-    values = np.asarray(block.data if hasattr(block, "indptr") else block, dtype=float).ravel()
-    if not np.isfinite(values).all() or (values < 0).any():
-        return "scaled or damaged values (negative or not finite): not usable"
-    if (values == np.round(values)).all():
-        return "counts (data.values=counts)"
-    return f"not whole numbers, highest {values.max():.3g} (data.values=lognorm)"
-
-
-def columns(obs: pd.DataFrame) -> Table:
-    """Obs columns that can be phenotypes or donors, with their labels."""
-    table = Table("obs column", "labels", "most frequent (cells)")
-    for name in obs.columns:
-        counts = obs[name].value_counts()
-        if pd.api.types.is_float_dtype(obs[name]) or len(counts) > MAX_LABELS:
-            continue
-        top = ", ".join(f"{k} ({v})" for k, v in counts.head(4).items())
-        table.add_row(str(name), str(len(counts)), top)
-    return table
+def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
+    """Check the cells against a composed configuration; `output_dir` is thrown away."""
+    importlib.import_module(ACTIONS["validate"]).validate(cfg, output_dir)

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 
@@ -29,13 +31,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "attribute": ("gradgene.commands.attribute", "score genes with a trained model"),
     "prune": ("gradgene.commands.prune", "test a gene ranking by removing genes"),
     "report": ("gradgene.commands.report", "write report.html for a finished run: report DIR"),
-    "data": ("gradgene.commands.data", "look at a data set: data inspect PATH"),
-    "benchmark": ("gradgene.commands.benchmark", "compare methods on known answers, measure speed"),
+    "data": (
+        "gradgene.commands.data",
+        "a data set: data inspect PATH, data validate experiment=..., data fetch OUT.h5ad ...",
+    ),
+    "benchmark": ("gradgene.commands.benchmark", "measure speed and memory on this machine"),
     "query": ("gradgene.commands.query", "look up genes and cells in stored attributions"),
 }
-# Commands with positional words only; the others are composed by Hydra. `benchmark` takes both.
-_WORDS_ONLY = ("report", "data", "query")
-_WORDS_TOO = ("benchmark",)
+# Commands with words and settings of their own; the others are composed by Hydra.
+_WORDS_ONLY = ("report", "data", "query", "benchmark")
+# What composes a configuration all the same, only to check it: nothing is kept of its output.
+_CHECKS = ("data validate",)
 _RUNNER = "gradgene.commands.hydra_run"
 
 # What a full or forbidden disk says: the user's to mend, so one line instead of a traceback.
@@ -110,7 +116,8 @@ def _dispatch(arguments: list[str]) -> None:
 def _command(line: CommandLine) -> None:
     name = line.options.command
     module, what = COMMANDS[name]
-    configured = name not in _WORDS_ONLY
+    check = " ".join([name, *line.options.words]) in _CHECKS
+    configured = name not in _WORDS_ONLY or check
     if not exists(module):
         raise ConfigError("this command is not part of this version yet", where=name)
     if line.help:
@@ -121,7 +128,7 @@ def _command(line: CommandLine) -> None:
             raise ConfigError("takes no such option", where=name, found=" ".join(line.flags))
         importlib.import_module(module).call(line.options)
         return
-    if line.options.words and name not in _WORDS_TOO:
+    if line.options.words and not check:
         word = line.options.words[0]
         raise ConfigError(
             "is neither key=value nor an option",
@@ -131,7 +138,12 @@ def _command(line: CommandLine) -> None:
         )
     conf = groups.conf_dir()
     runner = importlib.import_module(_RUNNER)
-    runner.run(lambda *given: importlib.import_module(module).run(*given), line, conf)
+    with tempfile.TemporaryDirectory() if check else contextlib.nullcontext() as nowhere:
+        runner.run(
+            lambda *given: importlib.import_module(module).run(*given),
+            line.into(nowhere) if nowhere else line,
+            conf,
+        )
 
 
 def _complain(error: GradgeneError) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gradgene.errors import ConfigError, closest
@@ -92,6 +92,12 @@ class CommandLine:
         """The user's own config directory (`--config-dir`), if one was given."""
         found = [f.partition("=")[2] for f in self.flags if f.startswith("--config-dir=")]
         return found[-1] if found else None
+
+    def into(self, folder: str) -> CommandLine:
+        """The same line with `folder` as Hydra's output directory, whatever the line says."""
+        there = (f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}")
+        overrides = (*self.options.overrides, *there)
+        return replace(self, options=replace(self.options, overrides=overrides))
 
 
 def read_line(command: str, arguments: Sequence[str]) -> CommandLine:

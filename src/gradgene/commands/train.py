@@ -5,18 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from gradgene.checkpoints import load_checkpoint, save_folder
 from gradgene.commands.binding import build
 from gradgene.commands.options import Options
+from gradgene.commands.run_folder import interruptible
 from gradgene.commands.tracking import tracker
-from gradgene.commands.workspace import Workspace, interruptible
+from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError
-from gradgene.evaluation import prediction_quality
-from gradgene.lit import HistoryCallback, PhenotypeModule
-from gradgene.pruning import predict
-from gradgene.store import write_json
+from gradgene.evaluation import (
+    Calibration,
+    confusion,
+    prediction_quality,
+    quality_by_donor,
+    tempered,
+)
+from gradgene.lit import FineTuning, HistoryCallback, PhenotypeModule, with_head
+from gradgene.models import PhenotypeGeneTransformer
+from gradgene.pruning import Predictions, predict
+from gradgene.store import write_json, write_parquet
 
 __all__ = ["run", "train"]
 
@@ -35,26 +44,19 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
 
 
 def train(work: Workspace) -> None:
-    """Fit, export the best checkpoint as a folder, and measure it on held-out cells."""
+    """Fit, export the best checkpoint as a folder, calibrate it, and judge it on held-out cells."""
     report_data(work)
-    if work.cfg.checkpoint.path is None:
-        fit(work)
-        best = load_checkpoint(work.checkpoint)
-        hf = work.folder / "checkpoints" / "hf"
-        save_folder(best.model, best.tokenizer, hf, best.trained_on)
-        model = best.model.to(work.device)
-    else:
-        model = work.loaded.model
-    facts, tokenizer, cells = work.facts, work.data.tokenizer, work.data.part("test")
-    found = predict(model, tokenizer.encode(cells), facts.target, PREDICT_TOKENS)
-    truth_n = tokenizer.true_labels(cells, facts.target)
-    quality = prediction_quality(found, truth_n, facts.input, facts.baseline)
-    work.add_metrics({f"test/{k}": v for k, v in quality.items()})
-    work.console.print(
-        f"held-out cells: balanced accuracy {quality['balanced_accuracy']:.3f} over "
-        f"{len(found.labels)} labels, {facts.input} against {facts.baseline} "
-        f"{quality['contrast_balanced_accuracy']:.3f}"
-    )
+    if work.cfg.checkpoint.path is not None:
+        judge(work, work.loaded.model)
+        return
+    fit(work)
+    if not work.is_main:
+        return
+    best = load_checkpoint(work.checkpoint)
+    hf = work.folder / "checkpoints" / "hf"
+    save_folder(best.model, best.tokenizer, hf, best.trained_on)
+    model = best.model.to(work.device)
+    judge(work, model, calibrate(work, model))
 
 
 def fit(work: Workspace) -> None:
@@ -67,14 +69,7 @@ def fit(work: Workspace) -> None:
             found=f"{data.validation} of {data.split.train_n.size} cells",
             fix="raise data.validation",
         )
-    module = PhenotypeModule(
-        model=build(work.cfg.model)(data.tokenizer.vocabulary),
-        schema=data.schema,
-        target=work.facts.target,
-        finetune=build(work.cfg.finetune),
-        objective=build(work.cfg.objective),
-        trained_on=trained_on(work),
-    )
+    module = phenotype_module(work)
     folder = work.folder / "checkpoints"
     callbacks = build(work.cfg.callbacks)
     if "checkpoint" in callbacks:
@@ -87,6 +82,72 @@ def fit(work: Workspace) -> None:
             logger=tracker(work) or False,
             callbacks=[*callbacks.values(), HistoryCallback(work.folder / "training.csv")],
         ).fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+
+
+def phenotype_module(work: Workspace) -> PhenotypeModule:
+    """What is fitted: the configured model with the head of the arm."""
+    data, target = work.data, work.facts.target
+    finetune: FineTuning = build(work.cfg.finetune)
+    if work.start is None and finetune.arm != "full":
+        work.console.print(
+            f"[yellow]finetune.arm={finetune.arm} keeps weights fixed that are random: "
+            "begin with a trained model, model=pretrained model.path=...[/]"
+        )
+    model = build(work.cfg.model)(data.tokenizer.vocabulary)
+    truth_n = data.tokenizer.true_labels(data.part("train"), target)
+    n_labels = len(data.tokenizer.vocabulary.label_ids(target))
+    return PhenotypeModule(
+        model=with_head(model, finetune.head, target),
+        schema=data.schema,
+        target=target,
+        finetune=finetune,
+        objective=build(work.cfg.objective),
+        trained_on=trained_on(work),
+        n_cells_c=np.bincount(truth_n, minlength=n_labels).tolist(),
+        seed=work.facts.seed,
+    )
+
+
+def calibrate(work: Workspace, model: PhenotypeGeneTransformer) -> Calibration:
+    """Fit the temperature on validation cells and write it beside the checkpoints."""
+    calibration = Calibration.of(*predicted(work, model, "validation"))
+    write_json(calibration.to_dict(), work.folder / "checkpoints" / "calibration.json")
+    return calibration
+
+
+def predicted(
+    work: Workspace, model: PhenotypeGeneTransformer, part: str
+) -> tuple[Predictions, np.ndarray]:
+    """What the model says of a part's whole cells, and the index (cells,) of the true labels."""
+    cells, tokenizer, target = work.data.part(part), work.data.tokenizer, work.facts.target
+    found = predict(model, tokenizer.encode(cells), target, PREDICT_TOKENS)
+    return found, tokenizer.true_labels(cells, target)
+
+
+def judge(
+    work: Workspace, model: PhenotypeGeneTransformer, calibration: Calibration | None = None
+) -> None:
+    """Measure the model on held-out cells, overall, by donor and by label."""
+    facts = work.facts
+    found, truth_n = predicted(work, model, "test")
+    quality = prediction_quality(found, truth_n, facts.input, facts.baseline)
+    metrics = {f"test/{k}": v for k, v in quality.items()}
+    if calibration is not None:
+        cool = tempered(found, calibration.temperature)
+        after = prediction_quality(cool, truth_n, facts.input, facts.baseline)["ece"]
+        metrics["calibration/temperature"] = calibration.temperature
+        metrics |= {"calibration/ece_before": quality["ece"], "calibration/ece_after": after}
+    work.add_metrics(metrics)
+    write_parquet(confusion(found, truth_n), work.folder / "confusion.parquet")
+    if facts.donor is not None:
+        donors_n = work.data.part("test").obs[facts.donor].astype(str).to_numpy()
+        table = quality_by_donor(found, truth_n, donors_n, facts.input, facts.baseline)
+        write_parquet(table, work.folder / "test_donors.parquet")
+    work.console.print(
+        f"held-out cells: balanced accuracy {quality['balanced_accuracy']:.3f} over "
+        f"{len(found.labels)} labels, {facts.input} against {facts.baseline} "
+        f"{quality['contrast_balanced_accuracy']:.3f}"
+    )
 
 
 def trained_on(work: Workspace) -> list[str]:
@@ -104,6 +165,8 @@ def report_data(work: Workspace) -> None:
     notes = [*data.cells.notes]
     if data.schema.donor is None:
         notes.append("No donor column: held-out cells may come from donors that were trained on.")
+    if work.start is not None and not work.start.trained_on:
+        notes.append("The pretrained model does not say which donors it learnt from.")
     report: dict[str, Any] = {
         "n_cells_read": n_kept + sum(dropped.values()),
         "n_cells_kept": n_kept,

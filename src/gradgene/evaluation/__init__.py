@@ -1,7 +1,24 @@
 """Is it right? Quality of the model, completeness of the scores, recovery of known genes."""
 
+from gradgene.evaluation.calibration import (
+    Calibration,
+    fit_temperature,
+    negative_log_likelihood,
+    tempered,
+)
 from gradgene.evaluation.completeness import completeness_summary
-from gradgene.evaluation.quality import prediction_quality
+from gradgene.evaluation.quality import confusion, prediction_quality, quality_by_donor
 from gradgene.evaluation.recovery import KnownGenes, recovered
 
-__all__ = ["KnownGenes", "completeness_summary", "prediction_quality", "recovered"]
+__all__ = [
+    "Calibration",
+    "KnownGenes",
+    "completeness_summary",
+    "confusion",
+    "fit_temperature",
+    "negative_log_likelihood",
+    "prediction_quality",
+    "quality_by_donor",
+    "recovered",
+    "tempered",
+]

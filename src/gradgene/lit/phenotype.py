@@ -4,59 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import lightning
 import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassF1Score,
+)
 
 from gradgene.attribution import Attribution, AttributionMethod, Target
 from gradgene.cells import CellSchema
-from gradgene.errors import AttributionError, ConfigError
+from gradgene.errors import AttributionError
+from gradgene.lit.finetuning import FineTuning, freeze, prepare
+from gradgene.lit.objective import MaskedTarget
+from gradgene.lit.schedule import warmup_cosine
+from gradgene.lit.step_seed import seed_step
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BaselineStrategy, BlendedBatch
 from gradgene.tokens import TokenBatch, mask_category
 
-__all__ = ["FineTuning", "MaskedTarget", "PhenotypeModule"]
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """AdamW at a constant `learning_rate` with `weight_decay`, for `max_epochs` epochs.
-
-    Raises `ConfigError` for a rate or number of epochs that is not positive.
-    """
-
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    max_epochs: int = 8
-
-    def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.max_epochs < 1 or self.weight_decay < 0:
-            raise ConfigError(
-                "cannot train so",
-                where="finetune",
-                expected="learning_rate > 0, max_epochs >= 1, weight_decay >= 0",
-                found=str(asdict(self)),
-            )
-
-
-@dataclass(frozen=True)
-class MaskedTarget:
-    """Cross-entropy over the labels of the target category at its masked slot.
-
-    `label_smoothing` is the share of probability spread over all labels of the category.
-    """
-
-    label_smoothing: float = 0.0
-
-    def loss(self, logits_nc: Tensor, labels_n: Tensor) -> Tensor:
-        """Mean loss of `logits_nc` (cells, labels) against label indices."""
-        return torch.nn.functional.cross_entropy(
-            logits_nc, labels_n, label_smoothing=self.label_smoothing
-        )
+__all__ = ["PhenotypeModule"]
 
 
 @dataclass(frozen=True)
@@ -71,21 +43,27 @@ class Explanation:
 class PhenotypeModule(lightning.LightningModule):
     """Fine-tunes a transformer to name the masked target category, and attributes pairs.
 
-    Hyperparameters are plain types, so checkpoints load with `weights_only=True`.
+    Fitting lets the weights of the arm learn and no others, and keeps dropout out of what stands
+    before them. Hyperparameters are plain types, so checkpoints load with `weights_only=True`.
 
     Parameters
     ----------
     model
-        The transformer; its vocabulary knows the target category.
+        The transformer; its vocabulary knows the target category. Fitting with `arm="lora"` adds
+        layers to it.
     schema
         How its cells were read; kept in the checkpoint for whoever loads it.
     target
         Category to predict.
     finetune, objective
-        Optimiser settings and loss.
+        Arm, optimiser settings and loss.
     trained_on
         Donors (or cells, where there are no donors) it learns from or is selected on; kept in the
         checkpoint, so that nobody judges it on them.
+    n_cells_c
+        (labels,) numbers of training cells, for balanced class weights.
+    seed
+        Of dropout: what a batch draws depends on this, its epoch, its number and the rank alone.
     """
 
     def __init__(
@@ -96,19 +74,23 @@ class PhenotypeModule(lightning.LightningModule):
         finetune: FineTuning,
         objective: MaskedTarget,
         trained_on: Sequence[str] = (),
+        n_cells_c: Sequence[int] = (),
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.model, self.target = model, target
-        self.finetune, self.objective = finetune, objective
+        self.finetune, self.objective, self.seed = finetune, objective, seed
         self.explanation: Explanation | None = None
-        ids = model.vocabulary.label_ids(target)
-        self.first_label = ids.start
+        ids = torch.tensor(model.vocabulary.label_ids(target))
+        self.register_buffer("label_ids_c", ids, persistent=False)
+        self.register_buffer("weights_c", objective.weights(n_cells_c), persistent=False)
         n = len(ids)
         self.metrics = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(n, average="micro"),
                 "balanced_accuracy": MulticlassAccuracy(n, average="macro"),
                 "macro_f1": MulticlassF1Score(n, average="macro"),
+                "ece": MulticlassCalibrationError(n, n_bins=15),
             },
             prefix="val/",
         )
@@ -120,7 +102,7 @@ class PhenotypeModule(lightning.LightningModule):
                 "schema": schema_dict,
                 "target": target,
                 "trained_on": list(trained_on),
-                **asdict(finetune),
+                **finetune.to_dict(),
                 **asdict(objective),
             },
             logger=False,
@@ -129,22 +111,40 @@ class PhenotypeModule(lightning.LightningModule):
     def logits(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
         """Logits over the target's labels (cells, labels) and the true label indices (cells,)."""
         masked, ids_n = mask_category(tokens, self.model.vocabulary, self.target)
-        slot = self.model.vocabulary.slot(self.target)
-        n = len(self.model.vocabulary.label_ids(self.target))
-        logits_nv = self.model.read(self.model.embed(masked), masked.attention_mask_nt, slot)
-        return logits_nv[:, self.first_label : self.first_label + n], ids_n - self.first_label
+        embeddings_ntd = self.model.embed(masked)
+        logits_nv = self.model.read(embeddings_ntd, masked.attention_mask_nt, self.target)
+        ids_c = self.get_buffer("label_ids_c")
+        return logits_nv[:, ids_c], (ids_n[:, None] == ids_c).int().argmax(dim=1)
+
+    def loss(self, logits_nc: Tensor, labels_n: Tensor) -> Tensor:
+        """What training minimises, of logits (cells, labels) and label indices."""
+        return self.objective.loss(logits_nc, labels_n, self.weights_c)
+
+    def setup(self, stage: str) -> None:
+        """Before fitting: the weights of the arm, and everything in training mode."""
+        if stage == "fit":
+            prepare(self.model, self.finetune)
+            self.train()  # a loaded model comes in evaluation mode
+
+    def on_train_epoch_start(self) -> None:
+        """Keep what does not learn a fixed function."""
+        freeze(self.model)
+
+    def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
+        """Make what dropout draws depend on the place in the training alone."""
+        seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
-        loss = self.objective.loss(*self.logits(batch))
+        loss = self.loss(*self.logits(batch))
         self.log("train/loss", loss, on_epoch=True, on_step=False, batch_size=len(batch))
         return loss
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         """Loss and metrics on whole cells."""
         logits_nc, labels_n = self.logits(batch)
-        self.metrics.update(logits_nc, labels_n)
-        loss = self.objective.loss(logits_nc, labels_n)
+        self.metrics.update(logits_nc.float().softmax(dim=1), labels_n)
+        loss = self.loss(logits_nc, labels_n)
         self.log("val/loss", loss, batch_size=len(batch), prog_bar=True)
 
     def on_validation_epoch_end(self) -> None:
@@ -154,11 +154,19 @@ class PhenotypeModule(lightning.LightningModule):
         self.metrics.reset()
 
     def configure_optimizers(self) -> Any:
-        """AdamW over all parameters."""
+        """AdamW over the weights that learn, at a constant rate or with a schedule by step."""
         settings = self.finetune
-        return torch.optim.AdamW(
-            self.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        optimizer = torch.optim.AdamW(
+            [weight for weight in self.parameters() if weight.requires_grad],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
         )
+        if settings.schedule == "constant":
+            return optimizer
+        total = int(self.trainer.estimated_stepping_batches)
+        share = partial(warmup_cosine, warmup=round(settings.warmup_share * total), total=total)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def explain_with(
         self, method: AttributionMethod, target: Target, baseline: BaselineStrategy

@@ -1,6 +1,14 @@
 """Pure-torch models over token batches."""
 
 from gradgene.models.attention import AttentionCore, MultiHeadAttention
+from gradgene.models.heads import TiedProjector, UnitNorm
 from gradgene.models.transformer import ModelOutput, PhenotypeGeneTransformer
 
-__all__ = ["AttentionCore", "ModelOutput", "MultiHeadAttention", "PhenotypeGeneTransformer"]
+__all__ = [
+    "AttentionCore",
+    "ModelOutput",
+    "MultiHeadAttention",
+    "PhenotypeGeneTransformer",
+    "TiedProjector",
+    "UnitNorm",
+]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from gradgene.errors import ConfigError
-from gradgene.models.attention import MultiHeadAttention
-from gradgene.tokens import PAD, TokenBatch, Vocabulary
+from gradgene.errors import ConfigError, closest
+from gradgene.models.block import ACTIVATIONS, NORMS, Activation, Block, Norm
+from gradgene.models.heads import Classifier, Head, TiedProjector, UnitNorm
+from gradgene.models.running import run_block, run_compiled
+from gradgene.tokens import TokenBatch, Vocabulary
 
 __all__ = ["ModelOutput", "PhenotypeGeneTransformer"]
 
@@ -25,35 +28,12 @@ class ModelOutput:
     hidden_ntd: Tensor
 
 
-class Block(nn.Module):
-    """Post-norm transformer block: attention and feed-forward, each added and then normalised."""
-
-    def __init__(
-        self, dim: int, n_heads: int, hidden_dim: int, dropout: float, layer_norm_eps: float
-    ) -> None:
-        super().__init__()
-        self.attention = MultiHeadAttention(dim, n_heads)
-        self.sa_layer_norm = nn.LayerNorm(dim, eps=layer_norm_eps)
-        self.lin1, self.lin2 = nn.Linear(dim, hidden_dim), nn.Linear(hidden_dim, dim)
-        self.activation = nn.GELU()
-        self.output_layer_norm = nn.LayerNorm(dim, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x_ntd: Tensor, mask_nt: Tensor, slot: int | None = None) -> Tensor:
-        """All positions, or only position `slot` (cells, 1, dim) attending to all."""
-        queries = x_ntd if slot is None else x_ntd[:, slot : slot + 1]
-        attended = self.dropout(self.attention(x_ntd, mask_nt, queries))
-        h = self.sa_layer_norm(queries + attended)
-        fed = self.dropout(self.lin2(self.activation(self.lin1(h))))
-        out_ntd: Tensor = self.output_layer_norm(h + fed)
-        return out_ntd
-
-
 class PhenotypeGeneTransformer(nn.Module):
     """Masked-token transformer whose tokens are phenotype labels and expression bins.
 
     A token's embedding is the sum of its value (`input_ids`) and its identity
-    (`token_type_ids`), layer-normalised; there are no positions, so gene order is meaningless.
+    (`token_type_ids`), normalised. What counts as identity is the vocabulary's: a category or gene,
+    so that the order of genes is meaningless, or a position that stands for one.
 
     Parameters
     ----------
@@ -63,18 +43,32 @@ class PhenotypeGeneTransformer(nn.Module):
         Width, depth, heads and feed-forward width.
     dropout
         Dropout rate while training.
-    layer_norm_eps
-        Epsilon of every LayerNorm.
+    layer_norm_eps, embedding_norm_eps
+        Epsilon of the norms in the blocks and the head, and of the one on the embeddings (None:
+        the same).
     initial_std
         Standard deviation of the initial normal weights, with zero biases (BERT: 0.02); None for
         torch's own initialisation. Small models fine-tuned at high rates need the latter: weights
         of 0.02 are overwritten within a few steps and the model then reads little but which genes
         are there.
+    norm, norm_first, activation
+        "layer" or "rms" norms, before each part of a block (then with a last norm behind the
+        blocks) or after it, and "gelu" (exact), "relu" or "silu".
+    head, tied
+        Logits over the input ids: "transform" (linear, activation, norm, projection with bias),
+        "sphere" (the state's direction projected without bias, over a learned temperature) or
+        "none". If `tied`, the value embedding is the projection.
+    classifier, n_classes
+        The category whose labels a classifier on `[CLS]` tells apart; it has a logit for each of
+        them, or `n_classes` of them that nobody named if `classifier` is None.
+    checkpoint_activations, compile
+        Switches for training, no facts of the model: compute activations again on the way back to
+        save memory; run the blocks through `torch.compile`.
 
     Raises
     ------
     ConfigError
-        If `dim` is not divisible by `n_heads`.
+        If `dim` is not divisible by `n_heads`, a choice is unknown or classes do not fit.
     """
 
     def __init__(
@@ -86,15 +80,19 @@ class PhenotypeGeneTransformer(nn.Module):
         hidden_dim: int = 256,
         dropout: float = 0.1,
         layer_norm_eps: float = 1e-12,
+        embedding_norm_eps: float | None = None,
         initial_std: float | None = None,
+        norm: Norm = "layer",
+        norm_first: bool = False,
+        activation: Activation = "gelu",
+        head: Head = "transform",
+        tied: bool = False,
+        classifier: str | None = None,
+        n_classes: int | None = None,
+        checkpoint_activations: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
-        if dim % n_heads:
-            raise ConfigError(
-                f"width {dim} cannot be shared by {n_heads} heads",
-                where="model",
-                expected="dim divisible by n_heads",
-            )
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = Vocabulary.from_dict(vocabulary)
         self.vocabulary = vocabulary
@@ -105,24 +103,47 @@ class PhenotypeGeneTransformer(nn.Module):
             "hidden_dim": hidden_dim,
             "dropout": dropout,
             "layer_norm_eps": layer_norm_eps,
+            "embedding_norm_eps": embedding_norm_eps,
             "initial_std": initial_std,
+            "norm": norm,
+            "norm_first": norm_first,
+            "activation": activation,
+            "head": head,
+            "tied": tied,
+            "classifier": classifier,
+            "n_classes": n_classes,
         }
-        self.value_embedding = nn.Embedding(vocabulary.n_values, dim, padding_idx=PAD)
+        _check(vocabulary, self.size)
+        self.checkpoint_activations, self.compiled = checkpoint_activations, compile
+        make_norm = partial(NORMS[norm], dim)
+        self.value_embedding = nn.Embedding(vocabulary.n_values, dim, padding_idx=vocabulary.pad_id)
         self.identity_embedding = nn.Embedding(vocabulary.n_types, dim)
-        self.embedding_norm = nn.LayerNorm(dim, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            Block(dim, n_heads, hidden_dim, dropout, layer_norm_eps) for _ in range(n_layers)
+        self.embedding_norm = make_norm(
+            eps=layer_norm_eps if embedding_norm_eps is None else embedding_norm_eps
         )
-        self.head_transform = nn.Linear(dim, dim)
-        self.head_activation = nn.GELU()
-        self.head_norm = nn.LayerNorm(dim, eps=layer_norm_eps)
-        self.head_projector = nn.Linear(dim, vocabulary.n_values)
+        self.dropout = nn.Dropout(dropout)
+        block = (dim, n_heads, hidden_dim, dropout, layer_norm_eps, norm, norm_first, activation)
+        self.blocks = nn.ModuleList(Block(*block) for _ in range(n_layers))
+        self.final_norm = make_norm(eps=layer_norm_eps) if norm_first else nn.Identity()
+        if head == "transform":
+            self.head_transform = nn.Linear(dim, dim)
+            self.head_activation = ACTIVATIONS[activation]()
+            self.head_norm: nn.Module = make_norm(eps=layer_norm_eps)
+        elif head == "sphere":
+            self.head_norm = UnitNorm()
+            self.temperature = nn.Parameter(torch.ones(()))
+        if head != "none":
+            n, bias = vocabulary.n_values, head == "transform"
+            self.head_projector = TiedProjector(n, bias) if tied else nn.Linear(dim, n, bias=bias)
+        self.classified = classifier
+        if classifier is not None or n_classes is not None:
+            n_classes = n_classes or len(vocabulary.label_ids(str(classifier)))
+            self.classifier = Classifier(dim, n_classes, dropout)
         if initial_std is not None:
             self.apply(partial(_initialise, std=initial_std))
 
     def embed(self, tokens: TokenBatch) -> Tensor:
-        """Total embedding (cells, tokens, dim): value plus identity, after its LayerNorm."""
+        """Total embedding (cells, tokens, dim): value plus identity, after its norm."""
         value_ntd = self.value_embedding(tokens.input_ids_nt)
         identity_ntd = self.identity_embedding(tokens.token_type_ids_nt)
         total_ntd: Tensor = self.embedding_norm(value_ntd + identity_ntd)
@@ -136,32 +157,96 @@ class PhenotypeGeneTransformer(nn.Module):
         Reading one slot lets the last block compute a single query; the result is the same.
         """
         x_ntd: Tensor = self.dropout(embeddings_ntd)
+        run = self._runner()
         for i, block in enumerate(self.blocks):
             last = i == len(self.blocks) - 1
-            x_ntd = block(x_ntd, attention_mask_nt, slot if last else None)
-        return x_ntd
+            x_ntd = run(block, x_ntd, attention_mask_nt, slot if last else None)
+        hidden_ntd: Tensor = self.final_norm(x_ntd)
+        return hidden_ntd
 
     def head(self, hidden_ntd: Tensor) -> Tensor:
-        """Logits over the input ids."""
-        features_ntd = self.head_activation(self.head_transform(hidden_ntd))
-        logits_ntv: Tensor = self.head_projector(self.head_norm(features_ntd))
-        return logits_ntv
+        """Logits over the input ids; raises `ConfigError` if the model has no such head."""
+        kind = self.size["head"]
+        if kind == "none":
+            raise ConfigError(
+                "the model has a classifier and no head over its input ids",
+                where="model.head",
+                fix="read the category of its classifier, or load a checkpoint with such a head",
+            )
+        features_ntd = hidden_ntd
+        if kind == "transform":
+            features_ntd = self.head_activation(self.head_transform(hidden_ntd))
+        tied = (self.value_embedding.weight,) if self.size["tied"] else ()
+        logits_ntv: Tensor = self.head_projector(self.head_norm(features_ntd), *tied)
+        return logits_ntv / self.temperature if kind == "sphere" else logits_ntv
 
-    def read(self, embeddings_ntd: Tensor, attention_mask_nt: Tensor, slot: int) -> Tensor:
-        """Logits (cells, input ids) at position `slot`, from total embeddings."""
-        return self.head(self.encode(embeddings_ntd, attention_mask_nt, slot))[:, 0]
+    def classify(self, embeddings_ntd: Tensor, attention_mask_nt: Tensor) -> Tensor:
+        """Logits (cells, classes) of the classifier on `[CLS]`, from total embeddings."""
+        logits_nc: Tensor = self.classifier(self.encode(embeddings_ntd, attention_mask_nt, 0)[:, 0])
+        return logits_nc
+
+    def read(self, embeddings_ntd: Tensor, attention_mask_nt: Tensor, category: str) -> Tensor:
+        """Logits (cells, input ids) for the label of `category`, from total embeddings.
+
+        They are those at the slot of the category; or, if the classifier is for this category,
+        the classifier's, in the columns of the labels among zeros.
+        """
+        if category != self.classified:
+            slot = self.vocabulary.slot(category)
+            return self.head(self.encode(embeddings_ntd, attention_mask_nt, slot))[:, 0]
+        classes_nc = self.classify(embeddings_ntd, attention_mask_nt)
+        ids_c = torch.tensor(self.vocabulary.label_ids(category), device=classes_nc.device)
+        blank_nv = classes_nc.new_zeros(len(classes_nc), self.vocabulary.n_values)
+        return blank_nv.index_copy(1, ids_c, classes_nc)
 
     def forward(self, tokens: TokenBatch) -> ModelOutput:
         """Logits and hidden states at every position."""
         hidden_ntd = self.encode(self.embed(tokens), tokens.attention_mask_nt)
         return ModelOutput(logits_ntv=self.head(hidden_ntd), hidden_ntd=hidden_ntd)
 
+    def _runner(self) -> Callable[..., Tensor]:
+        """How a block is run: as it is, but for the switches of training."""
+        if not self.training:
+            return run_block
+        run = run_compiled if self.compiled else run_block
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            return partial(checkpoint, run, use_reentrant=False)
+        return run
+
+
+def _check(vocabulary: Vocabulary, size: Mapping[str, Any]) -> None:
+    """Refuse what describes no model."""
+    if size["dim"] % size["n_heads"]:
+        raise ConfigError(
+            f"width {size['dim']} cannot be shared by {size['n_heads']} heads",
+            where="model",
+            expected="dim divisible by n_heads",
+        )
+    choices = {"norm": NORMS, "activation": ACTIVATIONS, "head": get_args(Head)}
+    for name, known in choices.items():
+        if size[name] not in known:
+            raise ConfigError(
+                f"unknown {name} {size[name]!r}",
+                where=f"model.{name}",
+                expected=f"one of {closest(str(size[name]), known)}",
+            )
+    classifier, n_classes = size["classifier"], size["n_classes"]
+    if size["head"] == "none" and classifier is None and n_classes is None:
+        raise ConfigError("a model needs a head or a classifier", where="model.head")
+    n_labels = None if classifier is None else len(vocabulary.label_ids(classifier))
+    if None not in (n_labels, n_classes) and n_labels != n_classes:
+        raise ConfigError(
+            f"a classifier of {n_classes} classes does not fit {classifier!r}",
+            where="model.n_classes",
+            expected=f"{n_labels} labels",
+        )
+
 
 def _initialise(module: nn.Module, std: float) -> None:
     """Normal weights of standard deviation `std`, zero biases, a zero padding embedding."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=std)
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
     if isinstance(module, nn.Embedding) and module.padding_idx is not None:
         with torch.no_grad():

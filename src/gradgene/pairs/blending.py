@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradgene.errors import PairError
-from gradgene.tokens import PAD, TokenBatch
+from gradgene.tokens import TokenBatch
 
 __all__ = ["BlendedBatch", "blend"]
 
@@ -106,7 +106,8 @@ def blend(tokens: TokenBatch, input_rows: Tensor, baseline_rows: Tensor) -> Blen
     Parameters
     ----------
     tokens
-        Compact cells; all with the same number of tokens before the first gene.
+        Cells, all with the same number of tokens before the first gene; what is not attended to is
+        left out.
     input_rows, baseline_rows
         (pairs,) int64 positions in `tokens`.
 
@@ -123,6 +124,7 @@ def blend(tokens: TokenBatch, input_rows: Tensor, baseline_rows: Tensor) -> Blen
             expected="two vectors of one length",
             found=f"{tuple(input_rows.shape)} and {tuple(baseline_rows.shape)}",
         )
+    tokens = tokens.compact()
     header = _n_header(tokens)
     genes_pu, input_pu, baseline_pu = _join(
         tokens.gene_ids_nt[input_rows], tokens.gene_ids_nt[baseline_rows]
@@ -150,10 +152,11 @@ def show(cells: TokenBatch, rows_p: Tensor, columns_pt: Tensor) -> TokenBatch:
     absent_pt = columns_pt < 0
     at = (rows_p[:, None], columns_pt.clamp(min=0))
     return TokenBatch(
-        input_ids_nt=cells.input_ids_nt[at].masked_fill(absent_pt, PAD),
+        input_ids_nt=cells.input_ids_nt[at].masked_fill(absent_pt, cells.pad_id),
         token_type_ids_nt=cells.token_type_ids_nt[at].masked_fill(absent_pt, 0),
         attention_mask_nt=~absent_pt,
         gene_ids_nt=cells.gene_ids_nt[at].masked_fill(absent_pt, -1),
+        pad_id=cells.pad_id,
     )
 
 

@@ -2,7 +2,7 @@
 
 from gradgene.pruning.curve import PruningCurve
 from gradgene.pruning.metrics import arm_metrics, contrast_accuracy
-from gradgene.pruning.predict import Predictions, length_batches, predict
+from gradgene.pruning.predict import Predictions, predict
 from gradgene.pruning.prune import Judged, PruningSettings, prune
 from gradgene.pruning.ranking import (
     GeneRanking,
@@ -26,7 +26,6 @@ __all__ = [
     "deg_ranking",
     "expression_ranking",
     "hvg_ranking",
-    "length_batches",
     "predict",
     "prune",
     "random_rankings",

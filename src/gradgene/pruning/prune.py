@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,7 +18,7 @@ from gradgene.pruning.curve import CURVE_COLUMNS, PruningCurve
 from gradgene.pruning.metrics import arm_metrics
 from gradgene.pruning.predict import Predictions, predict
 from gradgene.pruning.ranking import GeneRanking
-from gradgene.tokens import MASK, TokenBatch, Tokenizer
+from gradgene.tokens import TokenBatch, Tokenizer
 
 __all__ = ["ORDERS", "Judged", "PruningSettings", "prune"]
 
@@ -167,7 +167,8 @@ def prune(
                 keep_g = ranking.kept(ratio, order)
                 key = keep_g.tobytes()
                 if key not in done:
-                    tokens = _remove(judged.tokens, torch.from_numpy(keep_g), settings.removal)
+                    kept_g, mask_id = torch.from_numpy(keep_g), model.vocabulary.mask_id
+                    tokens = _remove(judged.tokens, kept_g, settings.removal, mask_id)
                     found = predict(model, tokens, judged.target, settings.batch_tokens)
                     done[key] = _measure(found, judged)
                 at = {
@@ -183,16 +184,11 @@ def prune(
     return PruningCurve(pd.DataFrame(rows, columns=CURVE_COLUMNS))
 
 
-def _remove(tokens: TokenBatch, keep_g: torch.Tensor, removal: str) -> TokenBatch:
+def _remove(tokens: TokenBatch, keep_g: torch.Tensor, removal: str, mask_id: int) -> TokenBatch:
     if removal == "delete":
         return tokens.keep_genes(keep_g)
     hidden_nt = (tokens.gene_ids_nt >= 0) & ~keep_g[tokens.gene_ids_nt.clamp(min=0)]
-    return TokenBatch(
-        input_ids_nt=tokens.input_ids_nt.masked_fill(hidden_nt, MASK),
-        token_type_ids_nt=tokens.token_type_ids_nt,
-        attention_mask_nt=tokens.attention_mask_nt,
-        gene_ids_nt=tokens.gene_ids_nt,
-    )
+    return replace(tokens, input_ids_nt=tokens.input_ids_nt.masked_fill(hidden_nt, mask_id))
 
 
 def _measure(found: Predictions, judged: Judged) -> list[dict[str, object]]:

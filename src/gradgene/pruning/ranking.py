@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,11 +11,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
-import torch
 
 from gradgene.cells import Cells
 from gradgene.errors import RankingError, closest
 from gradgene.genes import GeneTable
+from gradgene.modes import same_threads
 
 __all__ = [
     "GeneRanking",
@@ -144,17 +142,7 @@ def _anndata(cells: Cells) -> ad.AnnData:
     )
 
 
-@contextmanager
-def _same_threads() -> Iterator[None]:
-    """Starting numba's threads, as scanpy does, resets how many torch may use; set it back."""
-    n_threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-
-
-@_same_threads()
+@same_threads()
 def hvg_ranking(cells: Cells) -> GeneRanking:
     """Genes by scanpy's normalised dispersion (`flavor="seurat"`) on log-normalised cells."""
     adata = _anndata(cells)
@@ -165,7 +153,7 @@ def hvg_ranking(cells: Cells) -> GeneRanking:
     return GeneRanking("hvg", cells.genes, np.where(np.isfinite(dispersion), dispersion, lowest))
 
 
-@_same_threads()
+@same_threads()
 def deg_ranking(cells: Cells, target: str, input_label: str, baseline_label: str) -> GeneRanking:
     """Genes by |z| of scanpy's Wilcoxon rank-sum test of input against baseline cells.
 

@@ -84,6 +84,8 @@ def _tables(run: RunFiles) -> dict[str, Any]:
         "data_facts": sections.data_facts(run),
         "data_table": sections.data_table(run),
         "quality": sections.quality_table(run),
+        "confusion": sections.confusion_table(run),
+        "donors": sections.donor_table(run),
         "genes": genes,
         "genes_json": None if genes is None else _island(genes.island()),
         "compared": sections.compared_table(run),

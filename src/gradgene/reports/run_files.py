@@ -25,6 +25,8 @@ _NEEDED = {
     "curves": ("ranking", "order", "ratio", "arm", "metric", "value"),
     "summary": ("ranking", "order", "area"),
     "history": ("epoch",),
+    "confusion": ("truth", "predicted", "n_cells"),
+    "donors": ("donor", "n_cells"),
 }
 
 
@@ -45,6 +47,9 @@ class RunFiles:
         Gene tables of the compared methods by name; empty where there are none.
     rankings, curves, summary
         The tables under `pruning/`.
+    confusion, donors
+        `confusion.parquet` and `test_donors.parquet`: cells of each true and named label, and the
+        model's figures on each donor's held-out cells.
     history
         `training.csv`: one row per log entry with `epoch` and metrics.
     stages
@@ -66,6 +71,8 @@ class RunFiles:
     rankings: pd.DataFrame | None = None
     curves: pd.DataFrame | None = None
     summary: pd.DataFrame | None = None
+    confusion: pd.DataFrame | None = None
+    donors: pd.DataFrame | None = None
     history: pd.DataFrame | None = None
     stages: pd.DataFrame | None = None
     compared: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -231,6 +238,8 @@ _PARTS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "rankings": ("pruning/rankings.parquet", _parquet),
     "curves": ("pruning/curves.parquet", _parquet),
     "summary": ("pruning/summary.parquet", _parquet),
+    "confusion": ("confusion.parquet", _parquet),
+    "donors": ("test_donors.parquet", _parquet),
     "history": ("training.csv", _csv),
     "stages": ("progress.jsonl", _json_lines),
 }

@@ -24,8 +24,10 @@ __all__ = [
     "command",
     "compared_table",
     "config_text",
+    "confusion_table",
     "data_facts",
     "data_table",
+    "donor_table",
     "gene_table",
     "ledger_table",
     "other_metrics",
@@ -39,11 +41,19 @@ __all__ = [
 #: So many rows are in the page itself; the rest is drawn when somebody pages, sorts or searches.
 PAGE = 200
 
+#: A confusion matrix of more labels is no table to read; it is in confusion.parquet.
+MOST_LABELS = 20
+
 _QUALITY = {
     "test/balanced_accuracy": "Balanced accuracy (mean recall over labels)",
     "test/contrast_balanced_accuracy": "Balanced accuracy, input against baseline label",
     "test/accuracy": "Accuracy",
     "test/macro_f1": "Macro F1",
+    "test/auroc": "AUROC (mean over labels, each against the rest)",
+    "test/contrast_auroc": "AUROC, input against baseline label",
+    "test/ece": "Expected calibration error",
+    "calibration/temperature": "Temperature fitted on validation cells",
+    "calibration/ece_after": "Expected calibration error at that temperature",
     "test/n_cells": "Test cells",
 }
 # Column → heading, kind (how it is written and sorted), explanation.
@@ -153,6 +163,39 @@ def quality_table(run: RunFiles) -> Table | None:
     metrics = run.metrics or {}
     rows = [(name, _value(key, metrics[key])) for key, name in _QUALITY.items() if key in metrics]
     return _table(["On test cells", "Value"], rows)
+
+
+def donor_table(run: RunFiles) -> Table | None:
+    """The model's figures on the test cells of each donor."""
+    names = {
+        "donor": "Donor",
+        "n_cells": "Cells",
+        "balanced_accuracy": "Balanced accuracy",
+        "macro_f1": "Macro F1",
+        "auroc": "AUROC",
+        "contrast_balanced_accuracy": "Balanced accuracy, input against baseline",
+        "ece": "Calibration error",
+    }
+    if run.donors is None:
+        return None
+    present = [name for name in names if name in run.donors]
+    rows = [tuple(row) for row in run.donors[present].itertuples(index=False)]
+    return _table([names[name] for name in present], rows)
+
+
+def confusion_table(run: RunFiles) -> Table | None:
+    """Test cells by true label (rows) and label named (columns), of labels that occur."""
+    if run.confusion is None:
+        return None
+    seen = run.confusion[run.confusion["n_cells"] > 0]
+    wide = run.confusion.pivot(index="truth", columns="predicted", values="n_cells")
+    wide = wide.loc[wide.index.isin(seen["truth"]), wide.columns.isin(seen["predicted"])]
+    if len(wide) > MOST_LABELS:
+        return None
+    rows = [
+        (str(truth), *map(int, row)) for truth, row in zip(wide.index, wide.to_numpy(), strict=True)
+    ]
+    return _table(["True label", *(f"named {label}" for label in wide.columns)], rows)
 
 
 def _value(key: str, value: Any) -> Any:

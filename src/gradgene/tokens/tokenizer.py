@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import torch
 
 from gradgene.cells import Cells, CellSchema, cells_from_anndata, log_normalise
 from gradgene.errors import TokenError
 from gradgene.tokens.batch import TokenBatch
-from gradgene.tokens.vocabulary import CLS, EOS, MASK, PAD, Vocabulary
+from gradgene.tokens.genes import GeneTokens, gene_tokens, match_genes, reorder_genes
+from gradgene.tokens.truncation import TruncationReport, lowest_of_each, truncate
+from gradgene.tokens.vocabulary import Vocabulary
 
 __all__ = ["Tokenizer"]
 
@@ -23,7 +26,7 @@ class Tokenizer:
     Parameters
     ----------
     vocabulary
-        Ids of labels, bins, categories and genes.
+        Ids of labels, bins, categories and genes, and the layout of a sequence.
     schema
         How to read an AnnData given to `__call__`.
     """
@@ -46,8 +49,7 @@ class Tokenizer:
         """
         if isinstance(cells, ad.AnnData):
             n_given = cells.n_obs
-            # Donors are needed to split cells, not to read them.
-            cells = cells_from_anndata(cells, replace(self.schema, donor=None))
+            cells = cells_from_anndata(cells, self._schema_for(cells))
             if len(cells) != n_given:
                 raise TokenError(
                     f"{n_given - len(cells)} cells are all-zero",
@@ -55,21 +57,29 @@ class Tokenizer:
                 )
         return self.encode(self.prepare(cells))
 
+    def _schema_for(self, adata: ad.AnnData) -> CellSchema:
+        """Donors are needed to split cells, not to read them; some layouts need no column at all."""
+        phenotypes = self.schema.phenotypes
+        if self.vocabulary.layout.optional_columns:
+            phenotypes = tuple(c for c in phenotypes if c in adata.obs) or phenotypes
+        return replace(self.schema, donor=None, phenotypes=phenotypes)
+
     def prepare(self, cells: Cells) -> Cells:
-        """Log-normalise and reorder to the genes of the vocabulary; absent genes become zero."""
+        """Log-normalise and reorder to the genes of the vocabulary; absent genes become zero.
+
+        Genes are matched by `cells.genes` or by `cells.ensembl_ids`, whichever knows more of the
+        vocabulary's (names, if both know as many); versions of Ensembl ids do not count.
+
+        Raises
+        ------
+        TokenError
+            If no gene is known, or two columns are the same gene.
+        """
         cells = log_normalise(cells)
-        if cells.genes == self.vocabulary.genes:
+        genes = self.vocabulary.genes
+        if cells.genes is genes or cells.genes == genes:
             return cells
-        index_g = self.vocabulary.gene_index(cells.genes)
-        known = np.flatnonzero(index_g >= 0)
-        if known.size == 0:
-            raise TokenError(
-                "no gene of the cells is in the vocabulary",
-                expected=f"names such as {', '.join(self.vocabulary.genes[:3])}",
-                found=", ".join(cells.genes[:3]),
-                fix="set data.gene_key to the column with the model's kind of gene name",
-            )
-        return _reindex(cells, self.vocabulary, index_g, known)
+        return reorder_genes(cells, genes, match_genes(genes, cells.genes, cells.ensembl_ids))
 
     def encode(
         self,
@@ -91,93 +101,131 @@ class Tokenizer:
         TokenError
             If the cells were not prepared or hold an unknown label.
         """
-        if cells.genes != self.vocabulary.genes or cells.schema.values != "lognorm":
-            raise TokenError("the cells were not prepared", fix="call tokenizer.prepare(cells)")
-        matrix = cells.matrix_ng
-        if not matrix.has_sorted_indices:
-            matrix = matrix.sorted_indices()
-        bins = np.digitize(matrix.data, self.vocabulary.bin_edges)
-        expressed = bins > 0
-        row = np.repeat(np.arange(len(cells)), np.diff(matrix.indptr))[expressed]
-        gene, value = matrix.indices[expressed], bins[expressed]
+        genes = self._gene_tokens(cells)
         if max_genes is not None:
-            kept = _random_subset(row, len(cells), max_genes, rng or np.random.default_rng(0))
-            row, gene, value = row[kept], gene[kept], value[kept]
-        return self._layout(self._label_ids(cells), row, gene.astype(np.int64), value)
+            draw = (rng or np.random.default_rng(0)).random(genes.value.size)
+            if self.vocabulary.layout.genes == "all":  # what is not attended to goes first
+                draw += genes.value == 0
+            genes = genes.only(lowest_of_each(draw, genes.n_n, max_genes))
+        return self._lay_out(self._label_ids(cells), genes)
+
+    def truncation(self, cells: Cells, max_genes: int | None = None) -> TruncationReport:
+        """What `encode(cells, max_genes)` leaves out, by `max_genes` and the layout's `max_length`.
+
+        Raises `TokenError` if the cells were not prepared.
+        """
+        limits = [limit for limit in (max_genes, self._room) if limit is not None]
+        return TruncationReport.of(self._gene_tokens(cells).n_n, min(limits, default=None))
+
+    def truncate(self, cells: Cells, max_genes: int, seed: int) -> tuple[Cells, TruncationReport]:
+        """Leave at most `max_genes` expressed genes in each cell, and say how many were left out.
+
+        The draw is uniform and depends on `seed` and the cell's name alone, so a cell is cut in the
+        same way in whatever batch, worker or run it is met.
+        """
+        return truncate(cells, max_genes, self.vocabulary.bins.threshold, seed)
 
     def true_labels(self, cells: Cells, category: str) -> np.ndarray:
         """(cells,) int64: index of each cell's label among the labels of `category`.
 
         Raises `TokenError` for an unknown category or label, or a missing one.
         """
-        labels = cells.obs[category]
-        known = {str(label): self.vocabulary.label_id(category, label) for label in labels.unique()}
-        ids = labels.map(known).to_numpy(dtype=np.int64)
-        return ids - self.vocabulary.label_ids(category).start
+        codes_n, labels = pd.factorize(cells.obs[category])
+        if (codes_n < 0).any():
+            raise TokenError(f"{int((codes_n < 0).sum())} cells have no label of {category!r}")
+        index = [self.vocabulary.label_index(category, str(label)) for label in labels]
+        return np.array(index, dtype=np.int64)[codes_n]
+
+    @property
+    def _room(self) -> int | None:
+        """The largest number of genes of a sequence, if there is one."""
+        longest = self.vocabulary.layout.max_length
+        return None if longest is None else max(longest - self.vocabulary.n_header, 0)
+
+    def _gene_tokens(self, cells: Cells) -> GeneTokens:
+        genes = self.vocabulary.genes
+        same = cells.genes is genes or cells.genes == genes
+        if not same or cells.schema.values != "lognorm":
+            raise TokenError("the cells were not prepared", fix="call tokenizer.prepare(cells)")
+        return gene_tokens(cells.matrix_ng, self.vocabulary.bins, self.vocabulary.layout.genes)
 
     def _label_ids(self, cells: Cells) -> np.ndarray:
-        """(cells, phenotypes) input ids; a missing label becomes `[MASK]`."""
-        ids = np.full((len(cells), len(self.vocabulary.phenotypes)), MASK, dtype=np.int64)
+        """(cells, phenotypes) input ids."""
+        ids = np.empty((len(cells), len(self.vocabulary.phenotypes)), dtype=np.int64)
         for i, category in enumerate(self.vocabulary.phenotypes):
-            column = cells.obs[category]
-            lookup = {
-                label: self.vocabulary.label_id(category, label)
-                for label in column.dropna().unique()
-            }
-            present = column.notna().to_numpy()
-            ids[present, i] = column[present].map(lookup).to_numpy(dtype=np.int64)
+            if category not in cells.obs and self.vocabulary.layout.optional_columns:
+                ids[:, i] = self._missing(category)
+                continue
+            codes_n, labels = pd.factorize(cells.obs[category])
+            known = [self._label_id(category, str(label)) for label in labels]
+            # A missing label has the code -1, which reads the last entry.
+            ids[:, i] = np.array([*known, self._unlabelled(category)])[codes_n]
         return ids
 
-    def _layout(
-        self, labels: np.ndarray, row: np.ndarray, gene: np.ndarray, value: np.ndarray
-    ) -> TokenBatch:
-        """Place labels and genes (sorted by row, then gene) into padded rows."""
-        n, header = len(labels), 1 + labels.shape[1]
-        per_cell = np.bincount(row, minlength=n)
-        length = header + (int(per_cell.max()) if n else 0) + 1
-        first = np.concatenate([[0], np.cumsum(per_cell)[:-1]]) if n else np.zeros(0, int)
-        column = header + np.arange(row.size) - first[row]
-        input_ids = np.full((n, length), PAD, dtype=np.int64)
-        types = np.zeros((n, length), dtype=np.int64)
-        gene_ids = np.full((n, length), -1, dtype=np.int64)
-        input_ids[:, 0] = CLS
-        input_ids[:, 1:header] = labels
-        types[:, 1:header] = [self.vocabulary.category_type(c) for c in self.vocabulary.phenotypes]
-        input_ids[row, column] = self.vocabulary.bin_offset + value
-        types[row, column] = self.vocabulary.gene_offset + gene
-        gene_ids[row, column] = gene
-        end = header + per_cell
-        input_ids[np.arange(n), end] = EOS
+    def _label_id(self, category: str, label: str) -> int:
+        layout = self.vocabulary.layout
+        if layout.unknown_labels == "mask" and not self.vocabulary.knows(category, label):
+            return layout.mask
+        return self.vocabulary.label_id(category, label)
+
+    def _missing(self, category: str) -> int:
+        """Input id in the slot of a category that cells do not have."""
+        layout = self.vocabulary.layout
+        return layout.missing.get(category, layout.mask)
+
+    def _unlabelled(self, category: str) -> int:
+        """Input id in the slot of a category that this cell has no label of.
+
+        Reading cells turns the label `unknown` into a missing one; a model that was trained with a
+        token for it gets that token.
+        """
+        if self.vocabulary.knows(category, "unknown"):
+            return self.vocabulary.label_id(category, "unknown")
+        return self._missing(category)
+
+    def _lay_out(self, labels: np.ndarray, genes: GeneTokens) -> TokenBatch:
+        """Place labels and genes into padded rows."""
+        vocabulary, layout = self.vocabulary, self.vocabulary.layout
+        n, header, room = len(labels), vocabulary.n_header, self._room
+        ended_n = np.full(n, layout.end is not None)
+        if room is not None:
+            ended_n &= genes.n_n < room
+            genes = genes.first(room)
+        stop_n = header + genes.n_n
+        place = np.arange(int((stop_n + ended_n).max()) if n else header)
+        is_gene = (place >= header) & (place < stop_n[:, None])
+        attended = place < (stop_n + ended_n)[:, None]
+        gene_ids = np.full(is_gene.shape, -1, dtype=np.int64)
+        types = np.zeros_like(gene_ids)
+        input_ids = np.full_like(gene_ids, layout.pad)
+        input_ids[:, :header] = layout.cls
+        input_ids[:, 1 : 1 + labels.shape[1]] = labels
+        if layout.start is not None:
+            input_ids[:, header - 1] = layout.start
+        types[:, :header] = self._header_types()
+        input_ids[is_gene] = vocabulary.bin_offset + genes.value.astype(np.int64)
+        types[is_gene] = vocabulary.gene_offset + genes.gene
+        gene_ids[is_gene] = genes.gene
+        if layout.genes == "all":
+            attended[is_gene] = genes.value > 0
+            gene_ids[~attended] = -1
+        if layout.end is not None:
+            rows = np.flatnonzero(ended_n)
+            input_ids[rows, stop_n[rows]] = layout.end
+            if layout.identity == "position":
+                types[rows, stop_n[rows]] = vocabulary.n_types - 1
         return TokenBatch(
             input_ids_nt=torch.from_numpy(input_ids),
             token_type_ids_nt=torch.from_numpy(types),
-            attention_mask_nt=torch.from_numpy(np.arange(length)[None, :] <= end[:, None]),
+            attention_mask_nt=torch.from_numpy(attended),
             gene_ids_nt=torch.from_numpy(gene_ids),
+            pad_id=layout.pad,
         )
 
-
-def _random_subset(row: np.ndarray, n: int, max_genes: int, rng: np.random.Generator) -> np.ndarray:
-    """Sorted positions of a uniform random subset of at most `max_genes` entries of each row."""
-    order = np.lexsort((rng.random(row.size), row))
-    per_row = np.bincount(row, minlength=n)
-    first = np.concatenate([[0], np.cumsum(per_row)[:-1]])
-    place = np.arange(row.size) - first[row[order]]
-    return np.sort(order[place < max_genes])
-
-
-def _reindex(cells: Cells, vocabulary: Vocabulary, index_g: np.ndarray, known: np.ndarray) -> Cells:
-    """Columns of `cells` moved to the positions of the vocabulary's genes."""
-    matrix = cells.matrix_ng[:, known].tocsr()
-    matrix.indices = index_g[known][matrix.indices].astype(matrix.indices.dtype)
-    matrix.resize((len(cells), len(vocabulary.genes)))
-    matrix.sort_indices()
-    ensembl = {cells.genes[i]: cells.ensembl_ids[i] for i in known}
-    return Cells(
-        matrix_ng=matrix,
-        obs=cells.obs,
-        genes=vocabulary.genes,
-        ensembl_ids=tuple(ensembl.get(name, "") for name in vocabulary.genes),
-        schema=cells.schema,
-        dropped=cells.dropped,
-        notes=cells.notes,
-    )
+    def _header_types(self) -> list[int]:
+        """Token types before the first gene."""
+        vocabulary = self.vocabulary
+        if vocabulary.layout.identity == "position":
+            return list(range(vocabulary.n_header))
+        types = [0, *map(vocabulary.category_type, vocabulary.phenotypes)]
+        return types if vocabulary.layout.start is None else [*types, 0]

@@ -1,0 +1,119 @@
+"""Measure speed and memory on this machine; nothing is asserted, every goal is shown beside it.
+
+gradgene benchmark data [KEY=VALUE ...]
+    Writes synthetic cells in shards, streams one shuffled epoch of them through the loader of
+    pretraining in a process of its own, and tokenises long cells against a loop over an AnnData.
+      cells=1000000          cells written and streamed
+      shards=20              files they are spread over
+      genes=20000            genes of a file
+      genes_per_cell=300     genes that a streamed cell expresses, on average
+      batch_tokens=16384     tokens of a streamed batch, padding included
+      workers=0              loader processes
+      tokenise_cells=4000    cells tokenised
+      tokenise_genes=2000    genes that a tokenised cell expresses
+      loop_cells=400         of these, cells tokenised by the loop
+      keep=false             keep the shards
+      folder=null            where the shards go (null: the system's folder for temporary files)
+      seed=0
+      output_dir=runs/benchmark_data
+
+gradgene benchmark training [KEY=VALUE ...]
+    Trains the same model on the same batches by Lightning, as `gradgene train` does, and by
+    transformers.Trainer (pip install 'gradgene[benchmark]'), in turns.
+      data=pbmc68k           leaf of the group `data` (bundled cells)
+      model=tiny             leaf of the group `model`
+      steps=50               steps timed
+      warm_up=5              steps before the clock starts
+      batch_size=32          cells a step
+      genes_per_cell=150     genes read of a cell, at most
+      repeats=3              turns of each; the median counts
+      variants=true          also activation checkpointing and torch.compile, on and off
+      device=cpu             cpu | cuda
+      precision=32-true      32-true | bf16-mixed
+      threads=null           threads of torch (null: as many as it takes by itself)
+      seed=0
+      output_dir=runs/benchmark_training
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from gradgene.commands.benchmark_figures import Findings, machine, read_settings
+from gradgene.commands.options import Options
+from gradgene.errors import ConfigError, closest
+from gradgene.seeding import seed_everything
+from gradgene.store import atomic_path, require_writable, write_json
+
+__all__ = ["BENCHMARKS", "call", "show", "write"]
+
+#: Word -> module with the dataclass `Settings` and `measure(settings, console)`.
+BENCHMARKS = {
+    "data": "gradgene.commands.benchmark_data",
+    "training": "gradgene.commands.benchmark_training",
+}
+
+
+def call(options: Options) -> None:
+    """Run one benchmark, print its figures and write them under `output_dir`."""
+    name = options.words[0] if options.words else ""
+    if name not in BENCHMARKS or len(options.words) != 1:
+        raise ConfigError(
+            "needs the name of one benchmark",
+            where="gradgene benchmark",
+            expected=f"one of {closest(name, BENCHMARKS)}",
+            found=" ".join(options.words) or None,
+            fix="gradgene benchmark data cells=100000",
+        )
+    module = importlib.import_module(BENCHMARKS[name])
+    settings = read_settings(module.Settings, options.overrides, f"benchmark {name}")
+    folder = Path(settings.output_dir).expanduser()
+    require_writable(folder)
+    seed_everything(settings.seed)
+    console = Console(soft_wrap=True)
+    facts = machine(getattr(settings, "device", "cpu"), settings.seed)
+    findings: Findings = module.measure(settings, console)
+    write(folder, {"benchmark": name, "settings": asdict(settings), "machine": facts}, findings)
+    console.print(show(name, facts, findings))
+    console.print(f"results: {folder}")
+
+
+def write(folder: Path, head: Mapping[str, Any], findings: Findings) -> None:
+    """Write `benchmark.json`, `figures.csv` and a CSV for each raw table into `folder`."""
+    figures = findings.table()
+    plain = figures.astype(object).where(figures.notna(), None).to_dict("records")
+    write_json({**head, "figures": plain}, folder / "benchmark.json")
+    for name, table in {"figures": figures, **findings.tables}.items():
+        _write_csv(table, folder / f"{name}.csv")
+
+
+def show(name: str, facts: Mapping[str, Any], findings: Findings) -> Table:
+    """The figures as a table for the terminal; "no" marks a goal that was missed."""
+    where = f"{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads"
+    title = f"benchmark {name}: {where}, torch {facts['packages']['torch']}, {facts['device']}"
+    table = Table("", "figure", "value", "unit", "goal", "met", "note", title=title)
+    part = None
+    for figure in findings.figures:
+        value = "-" if figure.value is None else _spell(figure.value)
+        met = {None: "", True: "yes", False: "[bold]no[/]"}[figure.met]
+        first = "" if figure.part == part else figure.part
+        table.add_row(first, figure.name, value, figure.unit, figure.goal, met, figure.note)
+        part = figure.part
+    return table
+
+
+def _spell(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == round(value) else f"{value:.3g}"
+
+
+def _write_csv(table: pd.DataFrame, file: Path) -> None:
+    with atomic_path(file) as temporary:
+        table.to_csv(temporary, index=False)

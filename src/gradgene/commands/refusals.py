@@ -1,0 +1,63 @@
+"""What a model from elsewhere must not be given: checked before any work is done with it."""
+
+from __future__ import annotations
+
+from gradgene.checkpoints import LoadedModel
+from gradgene.errors import CheckpointError, TokenError, closest
+from gradgene.lit import CellDataModule
+from gradgene.tokens import Vocabulary
+
+__all__ = ["refuse_leak", "refuse_unknown_labels"]
+
+
+def refuse_leak(loaded: LoadedModel, data: CellDataModule, where: str) -> None:
+    """Raise `CheckpointError` if the model was trained on what it would be judged on.
+
+    `where` is the configuration key that named the model.
+    """
+    shared = sorted(set(loaded.trained_on) & set(data.units("test")))
+    if shared:
+        what = "donors" if data.schema.donor else "cells"
+        raise CheckpointError(
+            f"the model was trained on {len(shared)} of the {what} it would be judged on: "
+            f"{', '.join(shared[:5])}",
+            where=where,
+            fix="hold out what it was not trained on: the study.seed and data.holdout_donors of "
+            "its training, or cells that are new to it",
+        )
+
+
+def refuse_unknown_labels(loaded: LoadedModel, data: CellDataModule, where: str) -> None:
+    """Raise `CheckpointError` if cells have labels that the model's vocabulary lacks.
+
+    Both heads need them: the classifier's columns are those of the labels, and the labels of the
+    other categories are read as tokens.
+    """
+    vocabulary = loaded.vocabulary
+    if data.target not in vocabulary.phenotypes:
+        raise CheckpointError(
+            f"the model does not read the category {data.target!r}",
+            where="study.target",
+            expected=f"one of {closest(data.target, vocabulary.phenotypes)}",
+            fix=f"use a model whose training read it among data.phenotypes, or another {where}",
+        )
+    for category in vocabulary.phenotypes:
+        labels = {str(x) for name in data.split.names for x in data.part(name).counts_of(category)}
+        unknown = sorted(label for label in labels if not _knows(vocabulary, category, label))
+        if unknown:
+            raise CheckpointError(
+                f"the model does not know {len(unknown)} of the labels of {category!r}: "
+                f"{', '.join(unknown[:5])}",
+                where=where,
+                expected=closest(unknown[0], vocabulary.categories[category]),
+                fix="leave these cells out with study.filters, or use a model whose training read "
+                "these labels",
+            )
+
+
+def _knows(vocabulary: Vocabulary, category: str, label: str) -> bool:
+    try:
+        vocabulary.label_id(category, label)
+    except TokenError:
+        return False
+    return True
