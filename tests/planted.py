@@ -6,6 +6,8 @@ of two disease states, three cell types and two sexes, and come from donors `d0 
 
 from __future__ import annotations
 
+from typing import Any
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -22,12 +24,29 @@ __all__ = [
     "CASE_GENES",
     "CONTROL_GENES",
     "PHENOTYPES",
+    "VARIANTS",
     "make_adata",
     "make_cells",
     "make_model",
     "make_pairs",
     "make_tokenizer",
 ]
+
+#: What a model can be made of, by a name for test ids; `disease` has a classifier where named.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "pre-norm": {"norm_first": True},
+    "rms": {"norm": "rms"},
+    "pre-norm-rms-silu": {"norm": "rms", "norm_first": True, "activation": "silu"},
+    "relu": {"activation": "relu"},
+    "silu": {"activation": "silu"},
+    "tied": {"tied": True},
+    "sphere": {"head": "sphere"},
+    "tied-sphere": {"head": "sphere", "tied": True, "embedding_norm_eps": 1e-6},
+    "classifier": {"classifier": "disease"},
+    "classifier-alone": {"head": "none", "classifier": "disease"},
+    "pre-norm-classifier": {"norm_first": True, "head": "none", "classifier": "disease"},
+}
 
 CASE_GENES = tuple(f"g{i}" for i in range(5))
 CONTROL_GENES = tuple(f"g{i}" for i in range(5, 10))
@@ -83,12 +102,14 @@ def make_tokenizer(cells: Cells) -> Tokenizer:
     return Tokenizer(Vocabulary.from_cells(cells, BIN_EDGES), cells.schema)
 
 
-def make_model(vocabulary: Vocabulary, *, seed: int = 0) -> PhenotypeGeneTransformer:
+def make_model(vocabulary: Vocabulary, *, seed: int = 0, **size: Any) -> PhenotypeGeneTransformer:
     """A random float64 model in evaluation mode, with weights so large that attention is uneven.
 
-    Width 16, two layers, two heads; biases and LayerNorms are random as well.
+    Width 16, two layers, two heads, else as `size` says; biases and norms are random as well.
     """
-    model = PhenotypeGeneTransformer(vocabulary, dim=16, n_layers=2, n_heads=2, hidden_dim=32)
+    model = PhenotypeGeneTransformer(
+        vocabulary, **{"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32, **size}
+    )
     model = model.double().eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -96,6 +117,8 @@ def make_model(vocabulary: Vocabulary, *, seed: int = 0) -> PhenotypeGeneTransfo
             noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
             if "norm" in name:
                 weight.copy_(0.2 * noise + (1.0 if name.endswith("weight") else 0.0))
+            elif name == "temperature":
+                weight.copy_(torch.tensor(0.25))
             elif "embedding" in name:
                 weight.copy_(noise)
             elif name.endswith("bias"):

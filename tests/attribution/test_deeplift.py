@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -213,12 +214,10 @@ class TestPresence:
         bare = cells_of([[]], [[]], cells.input_ids_nt[:1, 1:header])
         assert bare.input_ids_nt.tolist()[0][-1] == 1  # [EOS] right after the phenotypes
         longer = pad_to(bare, cells.input_ids_nt.shape[1])
-        both = TokenBatch(
-            *(
-                torch.cat([getattr(cells, name), getattr(longer, name)])
-                for name in cells.__dataclass_fields__
-            )
-        )
+        joined: dict[str, Any] = {
+            k: torch.cat([v, longer.tensors()[k]]) for k, v in cells.tensors().items()
+        }
+        both = replace(cells, **joined)
         n_union = int((forward_pass.blended.gene_ids_pt >= 0).sum())
         columns = torch.full_like(forward_pass.blended.gene_ids_pt, -1)
         columns[0, :header] = torch.arange(header)
@@ -255,7 +254,9 @@ def pad_to(tokens: TokenBatch, length: int) -> TokenBatch:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("module", [nn.Sigmoid(), nn.Softmax(dim=-1), nn.Tanh(), nn.LeakyReLU()])
+    @pytest.mark.parametrize(
+        "module", [nn.Sigmoid(), nn.Softmax(dim=-1), nn.Tanh(), nn.LeakyReLU()]
+    )
     def test_a_step_without_a_rule_is_named(self, module: nn.Module) -> None:
         model = random_model(5)
         model.blocks[0].activation = module

@@ -93,7 +93,7 @@ class TestScores:
     @pytest.mark.parametrize("name", METHODS)
     def test_a_model_with_nan_weights_is_refused(self, name: str) -> None:
         model = random_model()
-        model.head_projector.weight.data[4, 0] = torch.nan
+        dict(model.named_parameters())["head_projector.weight"].data[4, 0] = torch.nan
         with pytest.raises(AttributionError, match=f"attribution.method={name}"):
             build_method(name).attribute(model, blended_pairs(3), MARGIN)
 

@@ -19,7 +19,11 @@ from gradgene.attribution.rules import (
     gelu_multiplier,
     layer_norm_multiplier,
     log_mean,
+    relu_multiplier,
+    rms_norm_multiplier,
     secant,
+    silu_multiplier,
+    unit_norm_multiplier,
 )
 
 TIGHT = 1e-10
@@ -86,6 +90,80 @@ class TestSecant:
             x32, b32 = (b + gap).float(), b.float()
             # The rounded gap differs from `gap`, but the slope barely changes over a rounding.
             assert (gelu_multiplier(x32, b32).double() - exact).abs().max() < 5e-4
+
+
+class TestActivations:
+    @given(seeds, st.sampled_from([0.1, 1.0, 5.0, 100.0]))
+    def test_are_complete(self, seed: int, scale: float) -> None:
+        x, b = draws(seed, 40, scale=scale)
+        close(silu_multiplier(x, b) * (x - b), F.silu(x) - F.silu(b), scale)
+        # Nothing cancels in ReLU's rule: only the last bit may be lost, however small the gap.
+        gained = relu_multiplier(x, b) * (x - b)
+        torch.testing.assert_close(gained, F.relu(x) - F.relu(b), rtol=1e-15, atol=1e-300)
+
+    @given(seeds, st.sampled_from([0.1, 1.0, 5.0, 1e3]))
+    def test_are_symmetric_to_the_last_bit(self, seed: int, scale: float) -> None:
+        x, b = draws(seed, 40, scale=scale)
+        for rule in (silu_multiplier, relu_multiplier):
+            assert torch.equal(rule(x, b), rule(b, x))
+
+    def test_silu_takes_the_slope_at_the_midpoint_of_near_values(self) -> None:
+        x = torch.linspace(-4, 4, 81, dtype=torch.float64).requires_grad_(True)
+        (slope,) = torch.autograd.grad(F.silu(x).sum(), x)
+        near = x.detach() - 5e-9, x.detach() + 5e-9
+        torch.testing.assert_close(silu_multiplier(*near), slope, rtol=0, atol=1e-14)
+
+    def test_relu_by_hand(self) -> None:
+        x, b = f64(3, -2, 5, -1, 2, 0), f64(1, 2, -1, -3, 2, 0)
+        assert relu_multiplier(x, b).tolist() == pytest.approx([1, 0.5, 5 / 6, 0, 1, 0])
+
+    def test_a_tiny_step_across_the_kink_of_relu_is_exact(self) -> None:
+        """A slope at the midpoint would give 0 or 1 where 3/4 is true."""
+        assert float(relu_multiplier(f64(3e-9), f64(-1e-9))) == pytest.approx(0.75, rel=1e-12)
+
+
+class TestScaleNorms:
+    """RMS norm, and x / |x|, which is the same up to a factor."""
+
+    @given(seeds, st.sampled_from([1e-12, 1e-5]), st.sampled_from([0.1, 1.0, 20.0]))
+    def test_are_complete(self, seed: int, eps: float, scale: float) -> None:
+        x, b = draws(seed, 3, 7, scale=scale)
+        m, weight = draws(seed + 1, 3, 7)[0], draws(seed + 2, 7)[0]
+        out = [F.rms_norm(z, (7,), weight, eps) for z in (x, b)]
+        gained = (rms_norm_multiplier(x, b, m, weight, eps) * (x - b)).sum(-1)
+        close(gained, (m * (out[0] - out[1])).sum(-1))
+        unit = [z / z.norm(dim=-1, keepdim=True) for z in (x, b)]
+        gained = (unit_norm_multiplier(x, b, m) * (x - b)).sum(-1)
+        close(gained, (m * (unit[0] - unit[1])).sum(-1))
+
+    @given(seeds)
+    def test_are_symmetric(self, seed: int) -> None:
+        x, b = draws(seed, 3, 7)
+        m, weight = draws(seed + 1, 3, 7)[0], draws(seed + 2, 7)[0]
+        one = rms_norm_multiplier(x, b, m, weight, 1e-12)
+        assert torch.equal(one, rms_norm_multiplier(b, x, m, weight, 1e-12))
+        assert torch.equal(unit_norm_multiplier(x, b, m), unit_norm_multiplier(b, x, m))
+
+    @given(seeds)
+    def test_equal_the_derivative_where_the_members_agree(self, seed: int) -> None:
+        x = draws(seed, 3, 7)[0].requires_grad_(True)
+        m, weight = draws(seed + 1, 3, 7)[0], draws(seed + 2, 7)[0]
+        (slope,) = torch.autograd.grad(F.rms_norm(x, (7,), weight, 1e-5), x, m)
+        close(rms_norm_multiplier(x.detach(), x.detach(), m, weight, 1e-5), slope)
+        (slope,) = torch.autograd.grad(x / x.norm(dim=-1, keepdim=True), x, m)
+        close(unit_norm_multiplier(x.detach(), x.detach(), m), slope)
+
+    def test_the_unit_circle_by_hand(self) -> None:
+        """(3, 4) and (1, 0): lengths 5 and 1, inverse lengths 1/5 and 1, m = (0, 1).
+
+        m_r = (4 + 0)/2 = 2; as a function of the squared length, 25 and 1, the inverse length has
+        the multiplier -(1/5)^2 / (6/5) = -1/30. The product gives (0, 3/5), the squares add
+        -2/30 (3 + 1, 4 + 0), together (-4/15, 1/3). The second output goes from 0 to 4/5.
+        """
+        x, b = f64(3, 4), f64(1, 0)
+        got = unit_norm_multiplier(x, b, f64(0, 1))
+        assert got.tolist() == pytest.approx([-4 / 15, 1 / 3], abs=1e-12)
+        assert float((got * (x - b)).sum()) == pytest.approx(0.8)
 
 
 class TestLayerNorm:

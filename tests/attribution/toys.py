@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,7 +86,7 @@ def random_cells(n: int, seed: int = 0, max_genes: int = 9) -> TokenBatch:
     labels = torch.stack(
         [
             torch.randint(
-                VOCABULARY.label_ids(c).start, VOCABULARY.label_ids(c).stop, (n,), generator=draw
+                VOCABULARY.label_ids(c)[0], VOCABULARY.label_ids(c)[-1] + 1, (n,), generator=draw
             )
             for c in VOCABULARY.phenotypes
         ],
@@ -95,11 +96,11 @@ def random_cells(n: int, seed: int = 0, max_genes: int = 9) -> TokenBatch:
 
 
 def random_model(
-    seed: int = 0, dtype: torch.dtype = torch.float64, n_layers: int = 2
+    seed: int = 0, dtype: torch.dtype = torch.float64, n_layers: int = 2, **size: Any
 ) -> PhenotypeGeneTransformer:
     """A model of width 8 with two heads, large random weights and biases, in training mode."""
     model = PhenotypeGeneTransformer(
-        VOCABULARY, dim=8, n_layers=n_layers, n_heads=2, hidden_dim=16, dropout=0.5
+        VOCABULARY, dim=8, n_layers=n_layers, n_heads=2, hidden_dim=16, dropout=0.5, **size
     )
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -107,8 +108,10 @@ def random_model(
             noise = torch.randn(parameter.shape, generator=draw, dtype=torch.float64)
             parameter.copy_(0.5 * noise)
         for module in model.modules():
-            if isinstance(module, torch.nn.LayerNorm):
+            if isinstance(module, torch.nn.LayerNorm | torch.nn.RMSNorm):
                 module.weight.abs_().add_(0.5)
+        if size.get("head") == "sphere":
+            model.temperature.fill_(0.25)
     return model.to(dtype)
 
 

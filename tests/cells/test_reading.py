@@ -13,7 +13,7 @@ import pytest
 from scipy import sparse
 
 from gradgene.cells import CellQuery, Cells, CellSchema, cells_from_anndata, files, read_cells
-from gradgene.cells import resolve_path as resolve
+from gradgene.cells import resolve_paths as resolve
 from gradgene.errors import CellsError, ConfigError, GradgeneError, LabelError
 from tests.planted import PHENOTYPES, make_adata
 
@@ -205,7 +205,7 @@ def test_unknown_bundled_name() -> None:
     with pytest.raises(CellsError, match="'pbmc68k'") as error:
         resolve("bundled:pbmc86k")
     complaint(error)
-    assert resolve("bundled:pbmc68k").is_file()
+    assert resolve("bundled:pbmc68k")[0].is_file()
 
 
 @pytest.mark.parametrize("content", ["text", "empty", "hdf5", "empty hdf5", "cut"])

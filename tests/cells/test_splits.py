@@ -39,6 +39,28 @@ def test_donors_are_never_shared(
     assert all(name in split.kind for name in held)
 
 
+@given(
+    n_ill=st.integers(4, 33),
+    n_healthy=st.integers(4, 33),
+    fraction=st.floats(0.15, 0.6),
+    seed=st.integers(0, 1000),
+)
+def test_a_share_of_donors_has_its_share_of_the_donors_of_each_label(
+    n_ill: int, n_healthy: int, fraction: float, seed: int
+) -> None:
+    """In a disease study a donor has one label; a plain draw may hold out none of the healthy."""
+    n = n_ill + n_healthy
+    names = [f"d{i:02d}" for i in range(n)]
+    cells = make_cells(n=4 * n, n_genes=10)
+    disease = ["case"] * n_ill + ["control"] * n_healthy
+    obs = cells.obs.assign(donor=np.repeat(names, 4), disease=np.repeat(disease, 4))
+    split = split_cells(replace(cells, obs=obs), "disease", fraction, 0.1, seed)
+    held = set(obs["donor"].iloc[split.test_n])
+    assert len(held) == round(fraction * n)
+    healthy = sum(name in held for name in names[n_ill:])
+    assert abs(healthy - fraction * n_healthy) < 1.5
+
+
 @given(fraction=st.floats(0.0, 0.6), seed=st.integers(0, 1000))
 def test_validation_is_stratified(fraction: float, seed: int) -> None:
     cells = make_cells(n=100, n_genes=10)
@@ -123,3 +145,63 @@ def test_a_label_with_one_cell_is_learnt_from() -> None:
 def test_a_cell_cannot_be_in_two_parts() -> None:
     with pytest.raises(CellsError, match="two parts"):
         Split(np.array([0, 1]), np.array([1]), np.array([2]), "by hand")
+
+
+@given(
+    n_donors=st.integers(3, 9),
+    holdout=st.floats(0.01, 0.9),
+    share=st.floats(0.01, 0.9),
+    seed=st.integers(0, 1000),
+)
+def test_a_fraction_of_donors_validates(
+    n_donors: int, holdout: float, share: float, seed: int
+) -> None:
+    cells = make_cells(n=90, n_genes=10, n_donors=n_donors, seed=seed)
+    n_donors = cells.obs["donor"].nunique()
+    held = min(max(1, round(holdout * n_donors)), n_donors - 1)
+    wanted = min(max(1, round(share * (n_donors - held))), n_donors - held - 1)
+    if wanted == 0:  # one donor is left, and it has to be learnt from
+        with pytest.raises(CellsError, match=r"data\.validation_donors: the validation part"):
+            split_cells(cells, "disease", holdout, 0.1, seed, share)
+        return
+    split = split_cells(cells, "disease", holdout, 0.1, seed, share)
+    train, validation, test = (donors(cells, rows) for rows in split.names.values())
+    assert not (train & validation or train & test or validation & test)
+    assert (len(test), len(validation)) == (held, wanted)
+    rows = np.concatenate([*split.names.values()])
+    assert sorted(rows) == list(range(90))
+    assert split.kind.endswith(f"; validation donors {', '.join(sorted(validation))}")
+    # Who is held out does not depend on who validates.
+    alone = split_cells(cells, "disease", holdout, 0.1, seed)
+    np.testing.assert_array_equal(split.test_n, alone.test_n)
+
+
+def test_named_validation_donors() -> None:
+    cells = make_cells()
+    split = split_cells(cells, "disease", ["d3"], 0.2, 0, ["d1"])
+    assert [donors(cells, rows) for rows in split.names.values()] == [{"d0", "d2"}, {"d1"}, {"d3"}]
+    for seed in range(20):  # what is named for validation is never drawn for testing
+        split = split_cells(cells, "disease", 0.6, 0.2, seed, ["d1"])
+        assert donors(cells, split.validation_n) == {"d1"}
+        assert len(donors(cells, split.test_n)) == 2
+
+
+@pytest.mark.parametrize(
+    ("validation_donors", "message"),
+    [
+        (["d2", "d3"], "donor 'd3' is also among the held-out donors"),
+        (["d9"], "no cell is from donor 'd9'; expected one of"),
+        ([], "the validation part of the split has no cells"),
+    ],
+)
+def test_wrong_validation_donors(validation_donors: list[str], message: str) -> None:
+    with pytest.raises(CellsError) as error:
+        split_cells(make_cells(), "disease", ["d3"], 0.2, 0, validation_donors)
+    assert str(error.value).startswith("data.validation_donors: ")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("wanted", [["d1"], 0.3])
+def test_validation_donors_need_a_donor_column(wanted: list[str] | float) -> None:
+    with pytest.raises(CellsError, match=r"data\.validation_donors: .*set study\.donor"):
+        split_cells(make_cells(donor=False), "disease", 0.3, 0.2, 0, wanted)

@@ -221,7 +221,7 @@ def test_contradicting_genes(folder: Path, change: str) -> None:
 def test_unknown_kind(folder: Path) -> None:
     message = refusal(folder, kind="lightening")
     assert "checkpoint.kind: unknown kind 'lightening'" in message
-    assert "one of 'lightning', 'folder' or 'auto'" in message
+    assert "'lightning'" in message and "'perturbgene'" in message and "or 'auto'" in message
 
 
 def test_no_such_path(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +13,9 @@ from safetensors.torch import load_file
 
 from gradgene.checkpoints import load_checkpoint, save_folder, weights_file
 from gradgene.errors import CheckpointError
+from gradgene.tokens import Layout
 from tests.checkpoints.toys import logits, original, save_lightning
-from tests.planted import BIN_EDGES, PHENOTYPES, make_adata, make_cells
+from tests.planted import BIN_EDGES, PHENOTYPES, VARIANTS, make_adata, make_cells
 
 
 @pytest.mark.parametrize("kind", ["auto", "folder"])
@@ -43,6 +46,53 @@ def test_lightning(tmp_path: Path, kind: str) -> None:
     assert not any(m.training for m in loaded.model.modules())
     assert loaded.report.kind == "lightning"
     assert loaded.report.n_tensors == len(made.model.state_dict())
+
+
+@pytest.mark.parametrize("size", VARIANTS.values(), ids=VARIANTS)
+def test_whatever_the_model_is_made_of(tmp_path: Path, size: dict[str, Any]) -> None:
+    made = original(**size)
+    save_folder(made.model, made.tokenizer, tmp_path / "hf")
+    save_lightning(made, tmp_path / "any.ckpt")
+    tokens = made.tokenizer(make_cells(seed=1))
+    for name in ("hf", "any.ckpt"):
+        loaded = load_checkpoint(tmp_path / name)
+        assert loaded.model.size == made.model.size
+        assert loaded.model.classified == made.model.classified
+        assert torch.equal(logits(loaded, tokens), logits(made, tokens))
+    assert len(load_file(tmp_path / "hf" / "model.safetensors")) == len(made.model.state_dict())
+
+
+def test_switches_of_training_are_not_kept(tmp_path: Path) -> None:
+    made = original(checkpoint_activations=True, compile=True)
+    save_folder(made.model, made.tokenizer, tmp_path / "hf")
+    loaded = load_checkpoint(tmp_path / "hf").model
+    assert not loaded.checkpoint_activations and not loaded.compiled
+
+
+def test_checkpoints_of_before_models_had_a_choice(tmp_path: Path) -> None:
+    made = original()
+    save_folder(made.model, made.tokenizer, tmp_path)
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    known = "model_type cells trained_on dim n_layers n_heads hidden_dim dropout".split()
+    known += ["layer_norm_eps", "initial_std"]
+    file.write_text(json.dumps({k: config[k] for k in known}))
+    tokens = made.tokenizer(make_cells())
+    assert torch.equal(logits(load_checkpoint(tmp_path), tokens), logits(made, tokens))
+
+
+def test_labels_may_be_spelled_otherwise() -> None:
+    """Results name labels as the cells do, and the model is not changed by that."""
+    made = original()
+    layout = Layout(text="ascii")
+    rewritten = replace(made.vocabulary, layout=layout)
+    made.model.vocabulary = rewritten
+    made = replace(made, tokenizer=replace(made.tokenizer, vocabulary=rewritten))
+    named = made.spelled_as({"disease": ("Case", "CONTROL")})
+    assert named.vocabulary.categories["disease"] == ("Case", "CONTROL")
+    assert named.model.vocabulary == named.vocabulary == named.tokenizer.vocabulary
+    assert made.model.vocabulary.categories["disease"] == ("case", "control")
+    assert named.model.value_embedding is made.model.value_embedding
 
 
 def test_what_it_was_trained_on_stays_known(tmp_path: Path) -> None:
@@ -108,12 +158,16 @@ def test_the_folder_is_readable_without_us(tmp_path: Path) -> None:
     made = original()
     save_folder(made.model.double(), made.tokenizer, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "README.md",
         "config.json",
         "model.safetensors",
         "vocabulary.json",
     ]
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["dim"], config["n_layers"], config["n_heads"]) == (16, 2, 2)
+    assert config["architectures"] == ["PhenotypeGeneTransformer"]
+    assert config["vocab_size"] == made.vocabulary.n_values
+    assert config["type_vocab_size"] == made.vocabulary.n_types
     assert config["cells"]["phenotypes"] == list(PHENOTYPES)
     assert config["cells"]["donor"] == "donor"
     vocabulary = json.loads((tmp_path / "vocabulary.json").read_text())
@@ -127,7 +181,7 @@ def test_the_folder_is_readable_without_us(tmp_path: Path) -> None:
 def test_saving_replaces(tmp_path: Path) -> None:
     first, second = original(), original()
     with torch.no_grad():
-        second.model.head_projector.bias.add_(1)
+        dict(second.model.named_parameters())["head_projector.bias"].add_(1)
     folder = tmp_path / "hf"
     save_folder(first.model, first.tokenizer, folder)
     (folder / "stale.bin").touch()

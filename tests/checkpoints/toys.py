@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -15,10 +16,10 @@ from tests.planted import make_cells, make_model, make_tokenizer
 __all__ = ["logits", "original", "save_lightning"]
 
 
-def original(trained_on: tuple[str, ...] = ()) -> LoadedModel:
+def original(trained_on: tuple[str, ...] = (), **size: Any) -> LoadedModel:
     """A random float32 model with its tokenizer, as training would leave them."""
     tokenizer = make_tokenizer(make_cells())
-    model = make_model(tokenizer.vocabulary).float()
+    model = make_model(tokenizer.vocabulary, **size).float()
     return LoadedModel(model, tokenizer, LoadReport("none", "", 0), trained_on)
 
 
@@ -40,7 +41,10 @@ def save_lightning(made: LoadedModel, file: Path) -> None:
 
 
 def logits(made: LoadedModel, tokens: TokenBatch) -> torch.Tensor:
-    """Logits at every position."""
+    """Logits at every position; of a model that only classifies, those of its classifier."""
     with torch.no_grad():
+        if made.model.size["head"] == "none":
+            embeddings_ntd = made.model.embed(tokens)
+            return made.model.read(embeddings_ntd, tokens.attention_mask_nt, "disease")
         output: torch.Tensor = made.model(tokens).logits_ntv
     return output

@@ -19,7 +19,11 @@ ONLY = {
 }
 
 # Packages that a function may import, because only an extra installs them: package → extra.
-OPTIONAL: dict[str, str] = {}
+OPTIONAL: dict[str, str] = {
+    "cellxgene_census": "census",
+    "peft": "lora",
+    "transformers": "benchmark",
+}
 
 # Import name → name on the index, where they differ by more than "_" for "-".
 DISTRIBUTION = {"hydra": "hydra-core", "sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow"}

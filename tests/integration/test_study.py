@@ -51,7 +51,8 @@ FILES = {
 # What a run keeps for itself and the report, beside the files of the contract.
 OWN_FILES = {
     *("data_report.json", "training.csv", "checkpoints/training.json"),
-    "attributions/rankings.parquet",
+    *("attributions/rankings.parquet", "checkpoints/calibration.json"),
+    *("confusion.parquet", "test_donors.parquet"),
 }
 ASKED_FOR = {
     *(f"attributions/pairs/{f}" for f in ("manifest.json", "part-00000.parquet")),

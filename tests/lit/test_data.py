@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from gradgene.cells import log_normalise
+from gradgene.cells import (
+    Cells,
+    CellSchema,
+    CellShards,
+    cells_from_anndata,
+    choose_genes,
+    log_normalise,
+)
 from gradgene.errors import CellsError, ConfigError, LabelError
 from gradgene.lit import CellDataModule
 from gradgene.tokens import TokenBatch
@@ -64,7 +71,7 @@ def test_setup_reads_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_module(file)
     data.setup()
     cells = data.cells
-    monkeypatch.setattr("gradgene.lit.data.read_cells", None)
+    monkeypatch.setattr("gradgene.lit.data.CellShards", None)
     data.setup("fit")
     assert data.cells is cells
 
@@ -148,12 +155,13 @@ def test_the_panel_is_chosen_on_training_cells(tmp_path: Path) -> None:
     counts[test_n, 20] = rng.choice([0, 500], test_n.sum())  # varies in held-out cells alone
     counts[test_n, 21] = 30  # is seen in held-out cells alone
     adata.X = type(adata.X)(counts)
-    variances = np.log1p(counts).var(axis=0)
-    assert variances.argmax() == 20  # whoever looks at all cells chooses it first
-    data = data_module(adata, tmp_path, genes=10, validation=0.2)
+    everyone, training = (
+        cells_from_anndata(part, CellSchema(PHENOTYPES)) for part in (adata, adata[~test_n].copy())
+    )
+    assert "g20" in choose_genes(everyone, 10)  # whoever looks at all cells takes it
+    data = data_module(adata, tmp_path, genes=10, validation=0.0)
     data.setup()
-    by_training = np.argsort(-np.log1p(counts[data.split.train_n]).var(axis=0))[:10]
-    assert set(data.tokenizer.vocabulary.genes) == {f"g{i}" for i in by_training}
+    assert data.tokenizer.vocabulary.genes == choose_genes(training, 10)
     assert "g20" not in data.tokenizer.vocabulary.genes
     all_seen = data_module(tmp_path / "cells.h5ad", genes=None)
     all_seen.setup()
@@ -229,6 +237,131 @@ def test_a_side_that_is_emptied_by_the_panel_is_an_error(tmp_path: Path) -> None
     assert "the test cells have the one label 'control'" in message
 
 
+def test_several_files_are_one_data_set(file: Path, tmp_path: Path) -> None:
+    adata = make_adata(n=96)
+    for i, rows in enumerate(np.array_split(np.arange(96), 3)):
+        adata[rows].copy().write_h5ad(tmp_path / f"part{i}.h5ad")
+    whole, parts = data_module(file), data_module(tmp_path / "part*.h5ad")
+    both = (list(data.train_dataloader()) for data in (whole, parts))
+    assert all(same(a, b) for a, b in zip(*both, strict=True))
+    listed = data_module(file, path=tuple(str(tmp_path / f"part{i}.h5ad") for i in range(3)))
+    listed.setup()
+    assert listed.cells is not None and len(listed.cells) == 96
+
+
+def test_cells_are_drawn_evenly_and_the_others_are_never_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = np.resize(["case", "control", "other"], 300)
+    read = []
+    original = CellShards.read
+
+    def spy(self: CellShards, rows_n: np.ndarray) -> Cells:
+        read.append(len(rows_n))
+        return original(self, rows_n)
+
+    monkeypatch.setattr(CellShards, "read", spy)
+    adata = adata_with(300, disease=third, donor=np.resize(["d0", "d1", "d2", "d3"], 300))
+    data = data_module(adata, tmp_path, max_cells=61)
+    data.setup()
+    assert read == [61]
+    assert data.cells is not None
+    assert data.cells.counts_of("disease") == {"case": 31, "control": 30}
+    assert data.cells.dropped == {"neither input nor baseline": 100, "not drawn": 139}
+    assert "data.max_cells=61: drew 31 'case' and 30 'control', evenly over donors" in (
+        data.cells.notes
+    )
+    by_donor = data.cells.obs.groupby(["disease", "donor"]).size()
+    assert by_donor.min() >= 7 and by_donor.max() <= 8
+    assert data.tokenizer.vocabulary.categories["disease"] == ("case", "control")
+    again, other = (data_module(tmp_path / "cells.h5ad", max_cells=61, seed=s) for s in (0, 1))
+    for module in (again, other):
+        module.setup()
+    assert again.cells is not None and other.cells is not None
+    assert list(again.cells.obs.index) == list(data.cells.obs.index)
+    assert list(other.cells.obs.index) != list(data.cells.obs.index)
+
+
+def test_more_cells_than_there_are_takes_all_of_both_labels(file: Path) -> None:
+    data = data_module(file, max_cells=5000)
+    data.setup()
+    assert data.cells is not None
+    assert len(data.cells) == 96 and data.cells.dropped == {}
+
+
+def test_validation_donors_are_in_no_other_part(file: Path) -> None:
+    data = data_module(file, validation_donors=("d1",), validation=0.5)
+    assert [data.units(name) for name in ("train", "validation", "test")] == [
+        ["d0", "d2"],
+        ["d1"],
+        ["d3"],
+    ]
+    assert data.split.kind == "held-out donors d3; validation donors d1"
+    drawn = data_module(file, validation_donors=0.3)
+    assert len(drawn.units("validation")) == 1
+    assert set(drawn.units("validation")) < {"d0", "d1", "d2"}
+
+
+def test_validation_donors_need_both_labels(tmp_path: Path) -> None:
+    labels = np.resize(["case", "control"], 96)
+    donors = np.resize(["d0", "d0", "d1", "d2", "d3", "d3"], 96)
+    adata = adata_with(disease=labels, donor=donors)
+    message = failure(data_module(adata, tmp_path, validation_donors=("d1",)))
+    assert "the validation cells have the one label 'case'" in message
+    assert "change data.validation_donors" in message
+
+
+def test_missing_labels_are_masked_tokens(tmp_path: Path) -> None:
+    adata = make_adata(n=96)
+    sex = adata.obs["sex"].astype(object)
+    sex.iloc[::3] = "unknown"
+    adata.obs["sex"] = sex
+    data = data_module(adata, tmp_path)
+    data.setup()
+    vocabulary = data.tokenizer.vocabulary
+    assert vocabulary.categories["sex"] == ("female", "male")
+    tokens = data.tokenizer.encode(data.part("train"))
+    masked = tokens.input_ids_nt[:, vocabulary.slot("sex")] == vocabulary.mask_id
+    assert masked.tolist() == data.part("train").obs["sex"].isna().tolist()
+    assert data.cells is not None
+    assert "32 of 96 cells have no label in 'sex' (unknown, empty or NaN)" in data.cells.notes
+
+
+def test_bins_as_the_configuration_says(file: Path) -> None:
+    cases: list[tuple[dict[str, Any], tuple[float, ...], int | None]] = [
+        ({"binning": "equal", "bin_edges": (1.0, 5.0), "n_bins": 5}, (1, 2, 3, 4, 5), None),
+        ({"binning": "quantile", "bin_edges": (0.5,), "n_bins": 4}, (0.5,), 4),
+    ]
+    for facts, edges, quantiles in cases:
+        data = data_module(file, **facts)
+        data.setup()
+        assert data.tokenizer.vocabulary.bin_edges == edges
+        assert data.tokenizer.vocabulary.quantile_bins == quantiles
+        assert len(list(data.train_dataloader())) > 0
+
+
+def test_batches_by_tokens_see_every_cell_once(file: Path) -> None:
+    data = data_module(file, batch_tokens=400, validation=0.25)
+    for number in (0, 1):
+        rows, batches = epoch(data, number)
+        part = data.part("train")
+        assert sorted(np.concatenate(rows).tolist()) == list(range(len(part)))
+        assert all(batch.input_ids_nt.numel() <= 400 for batch in batches)
+        assert len(data.train_dataloader()) == len(batches)
+        whole = data.tokenizer.encode(part)
+        for chosen, batch in zip(rows, batches, strict=True):
+            expected = whole.take(torch.from_numpy(chosen))
+            n = batch.input_ids_nt.shape[1]
+            assert torch.equal(batch.input_ids_nt, expected.input_ids_nt[:, :n])
+    loader = data.val_dataloader()
+    sampler: Any = loader.sampler
+    order = np.concatenate([rows for _, rows in sampler])
+    lengths_n = data.tokenizer.encode(data.part("validation")).n_tokens_n.numpy()
+    served_n = torch.cat([batch.n_tokens_n for batch in loader]).numpy()
+    np.testing.assert_array_equal(served_n, lengths_n[order])  # results can be put back in order
+    assert sorted(order.tolist()) == list(range(len(lengths_n)))
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
@@ -240,6 +373,9 @@ def test_a_side_that_is_emptied_by_the_panel_is_an_error(tmp_path: Path) -> None
         ("batch_size", 0, "1 or more"),
         ("train_tokens", 0, "1 or more"),
         ("train_tokens", -300, "1 or more"),
+        ("batch_tokens", 0, "1 or more"),
+        ("max_cells", 1, "2 or more"),
+        ("validation_donors", 1.0, "in [0, 1)"),
     ],
 )
 def test_numbers_out_of_range(file: Path, name: str, value: float, expected: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -118,7 +119,8 @@ def test_a_probe_trains_few_weights_of_a_model_of_base_size() -> None:
 
 def with_head_on_meta(model: PhenotypeGeneTransformer) -> PhenotypeGeneTransformer:
     """The same model with a classifier, without copying weights that are not there."""
-    return PhenotypeGeneTransformer(model.vocabulary, **{**model.size, "classifier": "disease"})
+    size: dict[str, Any] = {**model.size, "classifier": "disease"}
+    return PhenotypeGeneTransformer(model.vocabulary, **size)
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -148,7 +150,7 @@ def test_the_probe_reads_the_same_features_in_every_epoch(data: CellDataModule) 
     prepare(made.model, made.finetune)
     made.train()
     freeze(made.model)
-    tokens = data.tokenizer.encode(data.part("train").take(range(8)))
+    tokens = data.tokenizer.encode(data.part("train").take(np.arange(8)))
     hidden = [made.model.encode(made.model.embed(tokens), tokens.attention_mask_nt) for _ in "ab"]
     assert torch.equal(*hidden)
     made.eval()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,16 +24,16 @@ HEADER = 4  # [CLS] and three phenotypes
 def padded(tokens: TokenBatch, n: int) -> TokenBatch:
     """`n` more columns of padding."""
     fills = (PAD, 0, False, -1)
-    return TokenBatch(
-        *(
-            F.pad(tensor, (0, n), value=fill)
-            for tensor, fill in zip(tokens.tensors().values(), fills, strict=True)
-        )
-    )
+    longer: dict[str, Any] = {
+        name: F.pad(tensor, (0, n), value=fill)
+        for (name, tensor), fill in zip(tokens.tensors().items(), fills, strict=True)
+    }
+    return replace(tokens, **longer)
 
 
 def reordered(tokens: TokenBatch, order_t: Tensor) -> TokenBatch:
-    return TokenBatch(*(tensor[:, order_t] for tensor in tokens.tensors().values()))
+    moved: dict[str, Any] = {name: tensor[:, order_t] for name, tensor in tokens.tensors().items()}
+    return replace(tokens, **moved)
 
 
 def close(a: Tensor, b: Tensor) -> None:

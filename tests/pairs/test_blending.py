@@ -131,6 +131,36 @@ def test_tokens_without_eos() -> None:
     assert blended.baseline.input_ids_nt.tolist() == [[CLS, 11, 16, PAD, 21, 22]]
 
 
+def test_a_cut_cell_has_no_eos_and_the_other_does() -> None:
+    cut = batch_of([{1: 20}, {2: 21}]).keep(torch.tensor([[True] * 5, [True] * 4 + [False]]))
+    blended = blend(cut, torch.tensor([0, 1]), torch.tensor([1, 0]))
+    assert blended.input.input_ids_nt.tolist() == [
+        [CLS, 10, 16, 20, PAD, EOS],
+        [CLS, 11, 16, 21, PAD, PAD],
+    ]
+    assert blended.baseline.input_ids_nt.tolist() == [
+        [CLS, 11, 16, PAD, 21, PAD],
+        [CLS, 10, 16, PAD, 20, EOS],
+    ]
+    assert blended.input.attention_mask_nt.tolist()[1] == [True] * 4 + [False] * 2
+
+
+def test_what_is_not_attended_to_is_left_out() -> None:
+    """As the genes that a cell of PolyGene-BERT does not express; its `[PAD]` is another too."""
+    whole = replace(batch_of([{1: 20, 2: 20, 5: 22}, {2: 21}]), pad_id=7)
+    hidden_nt = torch.zeros_like(whole.attention_mask_nt)
+    hidden_nt[0, 4] = True  # gene 2
+    tokens = replace(
+        whole,
+        attention_mask_nt=whole.attention_mask_nt & ~hidden_nt,
+        gene_ids_nt=whole.gene_ids_nt.masked_fill(hidden_nt, -1),
+    )
+    blended = blend(tokens, torch.tensor([0]), torch.tensor([1]))
+    assert blended.gene_ids_pt.tolist() == [[-1, -1, -1, 1, 5, 2, -1]]
+    assert blended.input.input_ids_nt.tolist() == [[CLS, 10, 16, 20, 22, 7, EOS]]
+    assert blended.baseline.input_ids_nt.tolist() == [[CLS, 11, 16, 7, 7, 21, EOS]]
+
+
 def test_the_model_reads_a_blended_cell_like_a_compact_one() -> None:
     """Float32, 500 random pairs; each cell alone, without any padding, is the reference."""
     cells = make_cells(n=40)
@@ -219,10 +249,6 @@ def test_what_cannot_be_blended() -> None:
     )
     with pytest.raises(PairError, match="number of phenotype tokens"):
         blend(short, torch.tensor([0]), torch.tensor([1]))
-    cut = batch_of([{1: 20}, {2: 21}])
-    keep_nt = torch.tensor([[True] * 5, [True] * 4 + [False]])
-    with pytest.raises(PairError, match=r"some cells end in \[EOS\]"):
-        blend(cut.keep(keep_nt), torch.tensor([0]), torch.tensor([1]))
     blended = blend(tokens, torch.tensor([0]), torch.tensor([1]))
     with pytest.raises(PairError, match="differ in shape"):
         replace(blended, gene_ids_pt=blended.gene_ids_pt[:, 1:])

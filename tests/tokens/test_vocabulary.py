@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradgene.errors import TokenError
-from gradgene.tokens import CLS, EOS, MASK, PAD, Vocabulary
+from gradgene.tokens import CLS, EOS, MASK, PAD, Bins, Layout, TokenIds, Vocabulary
 from tests.planted import BIN_EDGES, PHENOTYPES, make_cells
 
 
@@ -30,9 +30,9 @@ def test_layout_by_hand() -> None:
     vocabulary = small()
     assert (CLS, EOS, MASK, PAD) == (0, 1, 2, 3)
     assert list(vocabulary.categories) == ["age", "sex", "tissue"]
-    assert vocabulary.label_ids("age") == range(4, 5)
-    assert vocabulary.label_ids("sex") == range(5, 8)
-    assert vocabulary.label_ids("tissue") == range(8, 10)
+    assert list(vocabulary.label_ids("age")) == [4]
+    assert list(vocabulary.label_ids("sex")) == [5, 6, 7]
+    assert list(vocabulary.label_ids("tissue")) == [8, 9]
     assert vocabulary.label_id("tissue", "lung") == 8
     assert vocabulary.label_id("sex", "?") == 7
     assert vocabulary.bin_offset == 10
@@ -42,30 +42,6 @@ def test_layout_by_hand() -> None:
     assert vocabulary.n_types == 6
     assert [vocabulary.slot(c) for c in ("tissue", "age")] == [1, 2]
     assert vocabulary.gene_index(["MYC", "GAPDH", "TP53"]).tolist() == [1, -1, 0]
-
-
-def test_layout_of_the_released_tokenizer(shared: Path) -> None:
-    folder = shared / "fixtures" / "perturbgene"
-    expected = json.loads((folder / "expected_vocab.json").read_text())
-    labels = json.loads((folder / "run" / "phenotypic_tokens_map.json").read_text())
-    for run, phenotypes in expected["included_phenotypes"].items():
-        vocabulary = Vocabulary(
-            labels, tuple(phenotypes), tuple(expected["gene_order"]), tuple(expected["bin_edges"])
-        )
-        tokens = ["[CLS]", "[EOS]", "[MASK]", "[PAD]"]
-        for category in vocabulary.categories:
-            ids = vocabulary.label_ids(category)
-            assert ids.start == len(tokens)
-            tokens += vocabulary.categories[category]
-            assert ids.stop == len(tokens)
-        assert vocabulary.bin_offset == len(tokens)
-        tokens += [f"bin_{i}" for i in range(len(expected["bin_edges"]) + 1)]
-        assert tokens == expected["flattened_tokens"]
-        assert vocabulary.n_values == expected["vocab_size"]
-        assert vocabulary.n_types == expected["type_vocab_size"]
-        assert list(vocabulary.categories) == expected["phenotypic_types"]
-        assert vocabulary.gene_offset == expected["gene_token_type_offset"]
-        assert 1 + len(vocabulary.phenotypes) == expected["genes_start_ind"][run]
 
 
 names = st.text(min_size=1, max_size=4)
@@ -143,3 +119,81 @@ def test_the_callers_mapping_is_not_shared() -> None:
     categories["c"] = ("z",)
     assert list(vocabulary.categories) == ["a", "b"]
     assert np.array_equal(vocabulary.gene_index([]), [])
+
+
+def listed() -> Vocabulary:
+    """Ids out of order, one of them in two categories, some without meaning; positions as types."""
+    return Vocabulary(
+        categories={"sex": ("female", "unknown"), "age": ("20 years", "unknown")},
+        phenotypes=("sex", "age"),
+        genes=("TP53", "MYC"),
+        bin_edges=(0.5, 1),
+        layout=Layout(cls=3, mask=1, pad=0, end=6, start=5, text="bracketed", identity="position"),
+        ids=TokenIds({"sex": (9, 12), "age": (8, 12)}, first_bin=14, n_values=20),
+    )
+
+
+def test_listed_ids() -> None:
+    vocabulary = listed()
+    assert (vocabulary.pad_id, vocabulary.mask_id) == (0, 1)
+    assert list(vocabulary.label_ids("sex")) == [9, 12]
+    assert vocabulary.label_id("age", "unknown") == vocabulary.label_id("sex", "unknown") == 12
+    assert (vocabulary.bin_offset, vocabulary.n_values) == (14, 20)
+    assert vocabulary.label_index("age", "20 years") == 0
+
+
+def test_identity_by_position() -> None:
+    """[CLS] sex age [START] TP53 MYC [END]."""
+    vocabulary = listed()
+    assert [vocabulary.category_type(c) for c in ("sex", "age")] == [1, 2]
+    assert (vocabulary.n_header, vocabulary.gene_offset, vocabulary.n_types) == (4, 4, 7)
+
+
+def test_what_is_not_ours_is_kept_and_what_is_ours_is_not_said() -> None:
+    ours = small()
+    assert set(ours.to_dict()) == {"categories", "phenotypes", "genes", "bin_edges"}
+    for vocabulary in (listed(), Vocabulary.from_cells(make_cells(), Bins((0.1,), 7))):
+        again = Vocabulary.from_dict(json.loads(json.dumps(vocabulary.to_dict())))
+        assert again == vocabulary
+        assert again.label_ids(again.phenotypes[0]) == vocabulary.label_ids(again.phenotypes[0])
+        assert again.n_values == vocabulary.n_values
+    assert vocabulary.n_values == vocabulary.bin_offset + 8
+
+
+def test_labels_are_found_in_any_spelling_of_their_token() -> None:
+    vocabulary = listed()
+    for spelling in ("20 years", "20_years"):
+        assert vocabulary.label_id("age", spelling) == 8
+    tokens = Vocabulary(
+        {"age": ("[20_years]",)}, ("age",), ("g",), (0.5,), layout=Layout(text="bracketed")
+    )
+    assert tokens.label_id("age", "20 years") == tokens.label_id("age", "[20_years]") == 4
+    assert tokens.knows("age", "20 years") and not tokens.knows("age", "30 years")
+    with pytest.raises(TokenError, match="'30 years' of 'age' is not"):
+        tokens.label_id("age", "30 years")
+
+
+def test_labels_under_the_names_that_cells_have() -> None:
+    vocabulary = Vocabulary(
+        {"disease": ("normal", "crohn disease"), "sex": ("female", "male")},
+        ("disease", "sex"),
+        ("g",),
+        (0.5,),
+        layout=Layout(text="ascii"),
+    )
+    spelled = vocabulary.spelled_as({"disease": ["Crohn's disease", "flu"], "donor": ["d0"]})
+    assert spelled.categories["disease"] == ("normal", "Crohn's disease")
+    assert spelled.categories["sex"] == ("female", "male")
+    assert spelled.label_id("disease", "crohn disease") == vocabulary.label_id(
+        "disease", "Crohn's disease"
+    )
+
+
+def test_listed_ids_must_fit() -> None:
+    for ids in (
+        TokenIds({"x": (4, 5)}, first_bin=6, n_values=9),  # two ids of one label
+        TokenIds({"y": (4,)}, first_bin=6, n_values=9),
+        TokenIds({"x": (4,)}, first_bin=6, n_values=7),  # no room for bin_1
+    ):
+        with pytest.raises(TokenError, match="listed ids do not fit"):
+            Vocabulary({"x": ("label",)}, ("x",), ("g",), (0.5,), ids=ids)

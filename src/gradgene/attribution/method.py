@@ -194,7 +194,8 @@ class AttributionMethod(ABC):
             forward=forward,
             backward=backward,
             gene_ids_pt=blended.gene_ids_pt,
-            n_header=blended.n_header,
+            # A [START] token behind the phenotypes is the same in both members: nobody's evidence.
+            n_header=1 + len(model.vocabulary.phenotypes),
             method=self.name,
             baseline=baseline.name,
         )

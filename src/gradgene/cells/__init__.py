@@ -1,9 +1,10 @@
 """Ground floor: `.h5ad` and `.zarr` files in, cells with genes, phenotypes and donors out."""
 
 from gradgene.cells.cells import Cells, log_normalise
+from gradgene.cells.drawing import draw_cells
 from gradgene.cells.labels import MISSING_LABELS
 from gradgene.cells.panel import choose_genes
-from gradgene.cells.paths import resolve_path, resolve_paths
+from gradgene.cells.paths import resolve_paths
 from gradgene.cells.reading import cells_from_anndata, read_cells
 from gradgene.cells.schema import CellQuery, CellSchema, require_label
 from gradgene.cells.shards import CellShards
@@ -20,10 +21,10 @@ __all__ = [
     "SyntheticShards",
     "cells_from_anndata",
     "choose_genes",
+    "draw_cells",
     "log_normalise",
     "read_cells",
     "require_label",
-    "resolve_path",
     "resolve_paths",
     "split_cells",
     "write_synthetic_shards",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -54,9 +55,8 @@ class Cells:
                 expected=f"{len(self.obs)} cells x {len(self.genes)} genes",
                 found=f"{n} x {g}",
             )
-        if len(set(self.genes)) != g:
-            names = pd.Series(self.genes)
-            twice = sorted(set(names[names.duplicated()]))
+        twice = _repeated(self.genes)
+        if twice:
             raise CellsError(
                 f"{len(twice)} gene names occur more than once: {', '.join(twice[:5])}",
                 where="data.gene_key",
@@ -99,6 +99,15 @@ class Cells:
     def counts_of(self, column: str) -> dict[str, int]:
         """Label -> number of cells in an obs column, most frequent first; missing left out."""
         return {str(k): int(v) for k, v in self.obs[column].value_counts().items() if v}
+
+
+@lru_cache(maxsize=16)
+def _repeated(genes: tuple[str, ...]) -> tuple[str, ...]:
+    """Names that occur more than once; kept, because every batch of cells has the same genes."""
+    if len(set(genes)) == len(genes):
+        return ()
+    names = pd.Series(genes)
+    return tuple(sorted(set(names[names.duplicated()])))
 
 
 def log_normalise(cells: Cells) -> Cells:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from gradgene.cells.drawing import draw_cells
 from gradgene.cells.labels import MISSING_LABELS
 from gradgene.cells.schema import require_label
 from gradgene.errors import CellsError, ConfigError, LabelError, closest
@@ -209,29 +210,11 @@ def _known_donors(obs: pd.DataFrame) -> pd.DataFrame:
 
 def _draw(obs: pd.DataFrame, query: CensusQuery) -> np.ndarray:
     """Positions of the drawn rows, ascending."""
-    labels = query.labels[query.balanced]
     counts = {str(k): int(v) for k, v in obs[query.balanced].value_counts().items() if v}
-    rng = np.random.default_rng(query.seed)
-    rows: list[np.ndarray] = []
-    for number, label in enumerate(labels):
+    labels = query.labels[query.balanced]
+    for label in labels:
         require_label(label, counts, column=query.balanced, where="gradgene data fetch")
-        mine_n = np.flatnonzero((obs[query.balanced] == label).to_numpy())
-        share = query.n // len(labels) + (number < query.n % len(labels))
-        rows.append(_over_donors(mine_n, obs["donor_id"].astype(str).to_numpy(), share, rng))
-    return np.sort(np.concatenate(rows))
-
-
-def _over_donors(
-    rows_n: np.ndarray, donors_n: np.ndarray, n: int, rng: np.random.Generator
-) -> np.ndarray:
-    """`n` of `rows_n`: one cell of every donor in turn, until there are enough or none is left."""
-    shuffled = pd.Series(rng.permutation(rows_n))
-    donor = pd.Series(donors_n[shuffled])
-    turn = shuffled.groupby(donor.to_numpy()).cumcount()
-    # Within a turn donors come in random order, so that the last turn favours none.
-    order = {name: place for place, name in enumerate(rng.permutation(donor.unique()))}
-    sequence = np.lexsort((donor.map(order).to_numpy(), turn.to_numpy()))
-    return shuffled.to_numpy()[sequence[:n]]
+    return draw_cells(obs, query.balanced, labels, "donor_id", query.n, query.seed)
 
 
 def _read_counts(package: ModuleType, census: Any, obs: pd.DataFrame) -> ad.AnnData:

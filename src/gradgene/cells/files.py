@@ -135,7 +135,8 @@ class CellFile:
         indptr = np.concatenate([[0], np.cumsum(ends - starts)])
         indices = np.empty(indptr[-1], dtype=np.int32)
         data = np.empty(indptr[-1], dtype=np.float32)
-        for first, last in _runs(starts, ends, max(GAP, _chunk(matrix["data"]))):
+        on_disk = matrix["indices"], matrix["data"]
+        for first, last in _runs(starts, ends, max(GAP, _chunk(on_disk[1]))):
             low, high = int(starts[first]), int(ends[last - 1])
             into = slice(int(indptr[first]), int(indptr[last]))
             wanted: slice | np.ndarray = slice(None)
@@ -143,8 +144,7 @@ class CellFile:
                 lengths = np.diff(indptr[first : last + 1])
                 shift = np.repeat(starts[first:last] - low - indptr[first:last], lengths)
                 wanted = shift + np.arange(into.start, into.stop)
-            indices[into] = matrix["indices"][low:high][wanted]
-            data[into] = matrix["data"][low:high][wanted]
+            indices[into], data[into] = (array[low:high][wanted] for array in on_disk)
         return sparse.csr_matrix((data, indices, indptr), shape=(len(rows_n), self.shape[1]))
 
     def _from_column_store(self, matrix: Any, rows_n: np.ndarray) -> sparse.csr_matrix:

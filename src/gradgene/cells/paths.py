@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gradgene.errors import CellsError, closest
 
-__all__ = ["resolve_path", "resolve_paths"]
+__all__ = ["resolve_paths"]
 
 BUNDLED = {"pbmc68k": "10x_pbmc68k_reduced.h5ad"}
 #: What anndata writes: `.h5ad` is a file, `.zarr` a folder.
@@ -27,7 +27,7 @@ def resolve_paths(path: str | Sequence[str]) -> tuple[Path, ...]:
         If a file does not exist, a glob matches nothing, or a file is named twice.
     """
     paths = [path] if isinstance(path, str) else [str(p) for p in path]
-    files = [file for p in paths for file in (_matches(p) if _is_glob(p) else [resolve_path(p)])]
+    files = [file for p in paths for file in (_matches(p) if _is_glob(p) else [_file(p)])]
     if not files:
         raise CellsError("names no file", where="data.path", fix="give a file, a list or a glob")
     twice = sorted({str(f) for f in files if files.count(f) > 1})
@@ -36,14 +36,8 @@ def resolve_paths(path: str | Sequence[str]) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def resolve_path(path: str) -> Path:
-    """Turn the path of one data set into a file; `bundled:pbmc68k` is the copy scanpy ships.
-
-    Raises
-    ------
-    CellsError
-        If the file does not exist or a bundled name is unknown.
-    """
+def _file(path: str) -> Path:
+    """The one file that a path without wildcards means."""
     if path.startswith("bundled:"):
         name = path.removeprefix("bundled:")
         if name not in BUNDLED:

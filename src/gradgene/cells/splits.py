@@ -54,8 +54,9 @@ def split_cells(
     target
         Phenotype column that the stratification balances.
     holdout_donors
-        Donor names, or the fraction of donors to hold out. Without a donor column the same
-        fraction of cells is held out, stratified by target label, and `kind` says so.
+        Donor names, or the fraction of donors to hold out, with its share of the donors of each
+        target label. Without a donor column the same fraction of cells is held out, stratified by
+        target label, and `kind` says so.
     validation
         Fraction of the remaining cells used to choose the checkpoint; not read where there are
         `validation_donors`.
@@ -79,7 +80,8 @@ def split_cells(
         chosen: set[str] | None = None
     else:
         donors_n = cells.obs[cells.schema.donor].to_numpy()
-        held, chosen = _donor_sides(donors_n, holdout_donors, validation_donors, rng)
+        known = _labels_by_donor(donors_n, labels)
+        held, chosen = _donor_sides(known, holdout_donors, validation_donors, rng)
         test_n = everyone[np.isin(donors_n, list(held))]
         kind = f"held-out donors {', '.join(sorted(held))}"
     rest = np.setdiff1d(everyone, test_n)
@@ -89,15 +91,7 @@ def split_cells(
         validation_n = rest[np.isin(donors_n[rest], list(chosen))]
         kind += f"; validation donors {', '.join(sorted(chosen))}"
     split = Split(np.setdiff1d(rest, validation_n), validation_n, test_n, kind)
-    judged = ("train", "test") if validation_donors is None else ("train", "validation", "test")
-    for name in judged:
-        if not split.names[name].size:
-            raise CellsError(
-                f"the {name} part of the split has no cells",
-                where="data.validation_donors" if name == "validation" else "data.holdout_donors",
-                found=kind,
-                fix="hold out fewer or other donors",
-            )
+    _require_cells(split, () if chosen is None else ("validation",))
     return split
 
 
@@ -117,20 +111,32 @@ def _share(holdout_donors: Donors, validation_donors: Donors | None) -> float:
     return float(holdout_donors)  # type: ignore[arg-type]
 
 
+#: Donor -> the target labels of its cells; drawing donors keeps the shares of each combination.
+LabelsByDonor = dict[str, tuple[str, ...]]
+
+
+def _labels_by_donor(donors_n: np.ndarray, labels_n: np.ndarray) -> LabelsByDonor:
+    """The known donors; where each has one label, as in a disease study, so has each group."""
+    found: dict[str, set[str]] = {}
+    for donor, label in zip(donors_n, labels_n, strict=True):
+        if isinstance(donor, str):
+            found.setdefault(donor, set()).add(str(label))
+    return {donor: tuple(sorted(found[donor])) for donor in sorted(found)}
+
+
 def _donor_sides(
-    donors_n: np.ndarray, holdout: Donors, validation: Donors | None, rng: np.random.Generator
+    known: LabelsByDonor, holdout: Donors, validation: Donors | None, rng: np.random.Generator
 ) -> tuple[set[str], set[str] | None]:
     """Donors to test on, and donors to validate on if asked for; no donor is on both sides."""
-    known = {str(d) for d in donors_n if isinstance(d, str)}
     if validation is None:
         return _chosen(known, holdout, rng, "holdout"), None
     if isinstance(validation, int | float):
         held = _chosen(known, holdout, rng, "holdout")
-        return held, _chosen(known - held, validation, rng, "validation")
+        return held, _chosen(_without(known, held), validation, rng, "validation")
     chosen = _chosen(known, validation, rng, "validation")
     # What is named for validation cannot be drawn for testing.
     is_drawn = isinstance(holdout, int | float)
-    held = _chosen(known - chosen if is_drawn else known, holdout, rng, "holdout")
+    held = _chosen(_without(known, chosen) if is_drawn else known, holdout, rng, "holdout")
     if held & chosen:
         raise CellsError(
             f"donor {min(held & chosen)!r} is also among the held-out donors",
@@ -140,19 +146,47 @@ def _donor_sides(
     return held, chosen
 
 
-def _chosen(known: set[str], wanted: Donors, rng: np.random.Generator, side: str) -> set[str]:
+def _without(known: LabelsByDonor, donors: set[str]) -> LabelsByDonor:
+    return {donor: labels for donor, labels in known.items() if donor not in donors}
+
+
+def _chosen(known: LabelsByDonor, wanted: Donors, rng: np.random.Generator, side: str) -> set[str]:
     """The donors of `known` that are named, or a share of them, at least one and not all."""
     if isinstance(wanted, int | float):
         n = min(max(1, round(float(wanted) * len(known))), len(known) - 1)
-        return set(rng.permutation(sorted(known))[: max(n, 0)].tolist())
+        return set(_shuffled(known, rng)[: max(n, 0)])
     for donor in wanted:
         if str(donor) not in known:
             raise LabelError(
                 f"no cell is from donor {donor!r}",
                 where=f"data.{side}_donors",
-                expected=f"one of {closest(str(donor), sorted(known))}",
+                expected=f"one of {closest(str(donor), known)}",
             )
     return {str(d) for d in wanted}
+
+
+def _require_cells(split: Split, also: tuple[str, ...]) -> None:
+    """Raise `CellsError` if there is nothing to learn from, to judge on, or in a part of `also`."""
+    for name in ("train", "test", *also):
+        if not split.names[name].size:
+            raise CellsError(
+                f"the {name} part of the split has no cells",
+                where="data.validation_donors" if name == "validation" else "data.holdout_donors",
+                found=split.kind,
+                fix="hold out fewer or other donors",
+            )
+
+
+def _shuffled(known: LabelsByDonor, rng: np.random.Generator) -> list[str]:
+    """Donors in random order, those of the same labels spread evenly over it.
+
+    Any beginning of it therefore has each combination of labels in proportion, to within one donor.
+    """
+    places: list[tuple[float, str]] = []
+    for labels in sorted(set(known.values())):
+        mine = rng.permutation([donor for donor in known if known[donor] == labels])
+        places += [((i + 0.5) / len(mine), str(donor)) for i, donor in enumerate(mine)]
+    return [donor for _, donor in sorted(places)]
 
 
 def _stratified(

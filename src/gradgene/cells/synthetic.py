@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def write_synthetic_shards(
     n_genes
         Genes over all files.
     genes_per_cell
-        Mean number of genes a cell expresses; cells differ about threefold.
+        About the mean number of genes a cell expresses; cells differ about threefold.
     labels
         Column -> labels, in place of the columns of `LABELS` or beside them. The first five genes
         that no other label has are up in cells of each label of `disease` and `cell_type`.
@@ -104,15 +105,21 @@ def write_synthetic_shards(
         size = int(bounds[i + 1] - bounds[i])
         adata = _shard(plan, size, i if n_shards > 1 else None, unknown, rng)
         paths.append(folder / f"shard_{i:03d}.{format}")
-        if format == "zarr":
-            adata.write_zarr(paths[-1])
-        else:
-            adata.write_h5ad(paths[-1])
+        _write(adata, paths[-1])
     symbols = {
         column: {label: tuple(f"GENE{g}" for g in genes) for label, genes in mine.items()}
         for column, mine in plan.planted.items()
     }
     return SyntheticShards(tuple(paths), symbols)
+
+
+def _write(adata: ad.AnnData, path: Path) -> None:
+    if path.suffix == ".h5ad":
+        adata.write_h5ad(path)
+        return
+    with warnings.catch_warnings():  # anndata announces that its zarr version will change
+        warnings.simplefilter("ignore", UserWarning)
+        adata.write_zarr(path)
 
 
 @dataclass(frozen=True)

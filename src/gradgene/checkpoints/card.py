@@ -42,6 +42,7 @@ def model_card(
 ) -> str:
     """README.md in Markdown, with the few lines of metadata that model hubs read."""
     facts = facts or ModelFacts()
+    category = facts.target or model.classified or tokenizer.vocabulary.phenotypes[0]
     sections = [
         "---\nlibrary_name: gradgene\ntags:\n- single-cell\n- transcriptomics\n---",
         "# Phenotype and gene transformer",
@@ -49,17 +50,19 @@ def model_card(
         "## Input\n\n" + _table(_input(tokenizer)),
         "## Training\n\n" + _table(_training(trained_on, facts)),
         "## Metrics\n\n" + _metrics(facts.metrics),
-        "## Use\n\n" + USE,
+        "## Use\n\n" + _use(tokenizer, category),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-USE = """```python
+def _use(tokenizer: Tokenizer, category: str) -> str:
+    return f"""```python
 from gradgene.checkpoints import load_checkpoint
 
 loaded = load_checkpoint("this/folder")
-tokens = loaded.tokenizer(adata)  # an AnnData with counts or log-normalised values
-logits = loaded.model(tokens).logits_ntv  # (cells, tokens, input ids)
+tokens = loaded.tokenizer(adata)  # AnnData of {tokenizer.schema.values} values
+embeddings = loaded.model.embed(tokens)  # (cells, tokens, width)
+logits = loaded.model.read(embeddings, tokens.attention_mask_nt, "{category}")  # (cells, input ids)
 ```
 
 `gradgene attribute checkpoint.path=this/folder ...` explains it. Without gradgene: `config.json`
@@ -87,7 +90,7 @@ def _input(tokenizer: Tokenizer) -> dict[str, str]:
     rows = {"genes": f"{len(vocabulary.genes):,}"}
     rows["expression bins from"] = ", ".join(f"{edge:g}" for edge in vocabulary.bin_edges)
     for category in vocabulary.phenotypes:
-        rows[category] = _names(vocabulary.categories[category], "labels")
+        rows[category] = _names(vocabulary.categories[category])
     return rows
 
 
@@ -95,7 +98,7 @@ def _training(trained_on: Sequence[str], facts: ModelFacts) -> dict[str, str]:
     return {
         "cells": facts.data or "not recorded",
         "hash of the cells": facts.data_hash or "not recorded",
-        "donors it must not be judged on": _names(trained_on, "donors") or "not recorded",
+        "donors it must not be judged on": _names(trained_on) if trained_on else "not recorded",
     }
 
 
@@ -105,8 +108,9 @@ def _metrics(metrics: Mapping[str, float]) -> str:
     return _table({name: f"{value:.4g}" for name, value in metrics.items()})
 
 
-def _names(names: Sequence[str], what: str) -> str:
-    return ", ".join(names) if len(names) <= LISTED else f"{len(names)} {what}"
+def _names(names: Sequence[str]) -> str:
+    """Their number, and the names themselves if they are few."""
+    return f"{len(names)}: {', '.join(names)}" if len(names) <= LISTED else str(len(names))
 
 
 def _table(rows: Mapping[str, str]) -> str:

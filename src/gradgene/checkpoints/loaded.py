@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -42,6 +43,16 @@ class LoadedModel:
     def vocabulary(self) -> Vocabulary:
         """Ids of labels, bins, categories and genes."""
         return self.tokenizer.vocabulary
+
+    def spelled_as(self, labels: Mapping[str, Iterable[str]]) -> LoadedModel:
+        """The same model with labels (category -> labels) under the names given.
+
+        Some published models rewrite labels; see `Vocabulary.spelled_as`.
+        """
+        vocabulary = self.vocabulary.spelled_as(labels)
+        model = copy(self.model)  # the same weights
+        model.vocabulary = vocabulary
+        return replace(self, model=model, tokenizer=replace(self.tokenizer, vocabulary=vocabulary))
 
 
 def schema_from(data: Mapping[str, Any]) -> CellSchema:

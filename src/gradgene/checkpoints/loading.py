@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradgene.checkpoints.folder import MODEL_TYPE, load_folder
+from gradgene.checkpoints.gene_list import read_gene_list
 from gradgene.checkpoints.lightning import load_lightning
 from gradgene.checkpoints.loaded import LoadedModel
 from gradgene.checkpoints.published import FAMILIES, family_of, load_published, read_config
@@ -32,11 +33,6 @@ class CheckpointSource:
     genes
         A file with the names of its genes, one a line in the order of their ids, for published
         checkpoints that hold none.
-
-    Raises
-    ------
-    CheckpointError
-        When the file is read and is not there, or holds a name twice or none.
     """
 
     path: str | None = None
@@ -44,31 +40,11 @@ class CheckpointSource:
     genes: str | None = None
 
     def load(self) -> LoadedModel:
-        """The checkpoint with its genes; raises `CheckpointError` as `load_checkpoint`."""
+        """The model; raises `CheckpointError` as `load_checkpoint`, or for an unfit gene list."""
         if self.path is None:
             raise CheckpointError("no checkpoint is named", where="checkpoint.path")
-        return load_checkpoint(self.path, self.kind, self.gene_names())
-
-    def gene_names(self) -> tuple[str, ...] | None:
-        """The names in the file, None without one."""
-        if self.genes is None:
-            return None
-        file = Path(self.genes).expanduser()
-        try:
-            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise CheckpointError(
-                f"cannot be read: {error}",
-                where="checkpoint.genes",
-                expected="a text file of gene names, one a line",
-            ) from error
-        names = tuple(line for line in lines if line)
-        if not names or len(set(names)) != len(names):
-            raise CheckpointError(
-                f"{file} names a gene twice" if names else f"{file} names no gene",
-                where="checkpoint.genes",
-            )
-        return names
+        genes = read_gene_list(self.genes, "checkpoint.genes")
+        return load_checkpoint(self.path, self.kind, genes)
 
 
 def weights_file(path: str | Path, kind: str = "auto") -> Path:

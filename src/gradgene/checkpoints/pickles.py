@@ -45,7 +45,7 @@ class _Class:
     name: str
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """Something that such a file has no business to hold."""
 
 
@@ -64,11 +64,15 @@ def read_pickle(file: Path) -> PickledObject:
     try:
         size = file.stat().st_size
         if size > MAX_BYTES:
-            raise _Refused(f"{size >> 20} MB, where a tokenizer takes at most {MAX_BYTES >> 20}")
+            raise _RefusedError(
+                f"{size >> 20} MB, where a tokenizer takes at most {MAX_BYTES >> 20}"
+            )
         found = _Reader().read(file.read_bytes())
-        if not isinstance(found, PickledObject) or not found.name.endswith(".GeneTokenizer"):
-            raise _Refused(f"no tokenizer but {getattr(found, 'name', type(found).__name__)}")
-    except _Refused as refused:
+        if not isinstance(found, PickledObject):
+            raise _RefusedError(f"no tokenizer but a {type(found).__name__}")
+        if not found.name.endswith(".GeneTokenizer"):
+            raise _RefusedError(f"no tokenizer but {found.name}")
+    except _RefusedError as refused:
         raise CheckpointError(
             "is refused, and nothing of it was run",
             where=str(file),
@@ -98,7 +102,7 @@ class _Reader:
             self._do(opcode.name, argument)
         found = self.stack.pop()
         if self.stack:
-            raise _Refused(f"{len(self.stack)} objects more than one")
+            raise _RefusedError(f"{len(self.stack)} objects more than one")
         return found
 
     def _do(self, name: str, argument: Any) -> None:
@@ -122,7 +126,7 @@ class _Reader:
         elif name in ("GLOBAL", "STACK_GLOBAL", "NEWOBJ", "BUILD"):
             self._object(name, argument)
         elif name not in ("PROTO", "FRAME", "STOP"):
-            raise _Refused(f"the opcode {name}")
+            raise _RefusedError(f"the opcode {name}")
 
     def _gather(self, name: str) -> None:
         """Make a tuple, list or dict of the items on the stack."""
@@ -158,17 +162,17 @@ class _Reader:
                 argument = " ".join(parts)  # a TypeError, if they are not texts
             full_name = str(argument).replace(" ", ".")
             if not ALLOWED.fullmatch(full_name):
-                raise _Refused(f"the name {full_name}")
+                raise _RefusedError(f"the name {full_name}")
             self.stack.append(_Class(full_name))
         elif name == "NEWOBJ":
             arguments, cls = self.stack.pop(), self.stack.pop()
             if not isinstance(cls, _Class) or arguments != ():
-                raise _Refused("an object made in another way than from its attributes")
+                raise _RefusedError("an object made in another way than from its attributes")
             self.stack.append(PickledObject(cls.name))
         else:
             state = self.stack.pop()
             if not isinstance(state, dict) or not all(isinstance(k, str) for k in state):
-                raise _Refused(f"an object whose state is a {type(state).__name__}")
+                raise _RefusedError(f"an object whose state is a {type(state).__name__}")
             self._container(PickledObject).attributes.update(state)
 
     def _since_mark(self) -> list[Any]:
@@ -180,7 +184,7 @@ class _Reader:
     def _container(self, kind: type) -> Any:
         """What is on top of the stack, which must be of `kind`."""
         if type(self.stack[-1]) is not kind:
-            raise _Refused(f"items for a {type(self.stack[-1]).__name__}")
+            raise _RefusedError(f"items for a {type(self.stack[-1]).__name__}")
         return self.stack[-1]
 
     def _set(self, items: list[Any]) -> None:
@@ -190,5 +194,5 @@ class _Reader:
 def _scalar(key: Any) -> Any:
     """A key: nested tuples as keys can take forever to hash."""
     if not isinstance(key, SCALARS):
-        raise _Refused(f"a {type(key).__name__} as a key")
+        raise _RefusedError(f"a {type(key).__name__} as a key")
     return key

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradgene.checkpoints.gene_list import read_gene_list
 from gradgene.checkpoints.loaded import LoadedModel
 from gradgene.checkpoints.loading import load_checkpoint, weights_file
 from gradgene.errors import CheckpointError
@@ -23,12 +24,15 @@ class PretrainedModel:
     path, kind
         As in `load_checkpoint`: a run (of `gradgene pretrain`, `train` or `study`), an `hf/` folder
         or a published checkpoint.
+    genes
+        A file with the names of its genes, as in `CheckpointSource`.
     checkpoint_activations, compile
         Switches of the training, as in `PhenotypeGeneTransformer`.
     """
 
     path: str
     kind: str = "auto"
+    genes: str | None = None
     checkpoint_activations: bool = False
     compile: bool = False
 
@@ -43,10 +47,10 @@ class PretrainedModel:
         Raises
         ------
         CheckpointError
-            As `load_checkpoint`.
+            As `load_checkpoint`, or for an unfit gene list.
         """
         self._require()
-        loaded = load_checkpoint(self.path, self.kind)
+        loaded = load_checkpoint(self.path, self.kind, read_gene_list(self.genes, "model.genes"))
         loaded.model.checkpoint_activations = self.checkpoint_activations
         loaded.model.compiled = self.compile
         return loaded
@@ -59,7 +63,7 @@ class PretrainedModel:
         CheckpointError
             If the vocabulary is not the checkpoint's own.
         """
-        loaded = self.load()
+        loaded = self.load().spelled_as(vocabulary.categories)
         if loaded.vocabulary != vocabulary:
             raise CheckpointError(
                 "a pretrained model reads the vocabulary it was trained with and no other",

@@ -21,7 +21,7 @@ from gradgene.checkpoints.tensor_maps import (
     POLYGENE_BERT,
     TensorMap,
 )
-from gradgene.errors import CheckpointError
+from gradgene.errors import CheckpointError, TokenError
 from gradgene.tokens import Vocabulary
 
 __all__ = ["FAMILIES", "family_of", "load_published", "read_config"]
@@ -215,11 +215,18 @@ def _named_classes(
     given = config.get("id2label") or {}
     names = [str(given.get(str(i))) for i in range(len(tensors["classifier.projector.bias"]))]
     for category, labels in vocabulary.categories.items():
-        if sorted(names) == sorted(labels):
-            order = [names.index(label) for label in labels]
-            for part in ("weight", "bias"):
-                tensors[f"classifier.projector.{part}"] = tensors[f"classifier.projector.{part}"][
-                    order
-                ]
+        places = [_place(vocabulary, category, name) for name in names]
+        if sorted(places) == list(range(len(labels))):
+            order = [places.index(i) for i in range(len(labels))]
+            for part in ("classifier.projector.weight", "classifier.projector.bias"):
+                tensors[part] = tensors[part][order]
             return tensors, {"classifier": category}
     return tensors, {"n_classes": len(names)}
+
+
+def _place(vocabulary: Vocabulary, category: str, label: str) -> int:
+    """Index of a label of the category, -1 if it has no such label."""
+    try:
+        return vocabulary.label_index(category, label)
+    except TokenError:
+        return -1

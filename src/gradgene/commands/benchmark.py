@@ -8,10 +8,13 @@ gradgene benchmark data [KEY=VALUE ...]
       genes=20000            genes of a file
       genes_per_cell=300     genes that a streamed cell expresses, on average
       batch_tokens=16384     tokens of a streamed batch, padding included
+      fetch_cells=1024       cells read and tokenised together
+      block_cells=32         neighbouring cells that stay together in the shuffling
       workers=0              loader processes
       tokenise_cells=4000    cells tokenised
-      tokenise_genes=2000    genes that a tokenised cell expresses
-      loop_cells=400         of these, cells tokenised by the loop
+      tokenise_genes=2000    genes that a tokenised cell expresses, on average
+      tokenise_batch=256     cells tokenised at a time
+      loop_cells=400         of the cells tokenised, those that the loop is timed on
       keep=false             keep the shards
       folder=null            where the shards go (null: the system's folder for temporary files)
       seed=0
@@ -20,15 +23,16 @@ gradgene benchmark data [KEY=VALUE ...]
 gradgene benchmark training [KEY=VALUE ...]
     Trains the same model on the same batches by Lightning, as `gradgene train` does, and by
     transformers.Trainer (pip install 'gradgene[benchmark]'), in turns.
-      data=pbmc68k           leaf of the group `data` (bundled cells)
+      experiment=demo        whose cells (demo: bundled ones)
       model=tiny             leaf of the group `model`
       steps=50               steps timed
       warm_up=5              steps before the clock starts
       batch_size=32          cells a step
       genes_per_cell=150     genes read of a cell, at most
-      repeats=3              turns of each; the median counts
-      variants=true          also activation checkpointing and torch.compile, on and off
-      device=cpu             cpu | cuda
+      repeats=5              turns of each; the median counts
+      memory=true            also the memory of each, in a process of its own
+      variants=true          also activation checkpointing and torch.compile
+      device=cpu             cpu | cuda (the one that CUDA_VISIBLE_DEVICES leaves)
       precision=32-true      32-true | bf16-mixed
       threads=null           threads of torch (null: as many as it takes by itself)
       seed=0
@@ -99,7 +103,10 @@ def show(name: str, facts: Mapping[str, Any], findings: Findings) -> Table:
     """The figures as a table for the terminal; "no" marks a goal that was missed."""
     where = f"{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads"
     title = f"benchmark {name}: {where}, torch {facts['packages']['torch']}, {facts['device']}"
-    table = Table("", "figure", "value", "unit", "goal", "met", "note", title=title)
+    table = Table("", "figure", title=title)
+    table.add_column("value", justify="right")
+    for heading in ("", "goal", "met", "note"):
+        table.add_column(heading)
     part = None
     for figure in findings.figures:
         value = "-" if figure.value is None else _spell(figure.value)

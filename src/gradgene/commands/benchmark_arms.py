@@ -66,50 +66,63 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class ArmRun:
-    """One training: seconds of each timed step and before the first, and the loss of each step."""
+    """One training by one of `ARMS`.
+
+    Attributes
+    ----------
+    arm
+        Which.
+    seconds_k, processor_k
+        Seconds of each timed step, and those of all processor cores: other work on the machine
+        lengthens the former more than the latter.
+    setup_seconds
+        Until the first step is done.
+    losses_k
+        Loss of every step.
+    """
 
     arm: str
     seconds_k: np.ndarray
+    processor_k: np.ndarray
     setup_seconds: float
     losses_k: np.ndarray
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of all timed steps together."""
-        return float(self.seconds_k.sum())
 
 
 @dataclass
 class StepClock:
     """Notes when each step ends and its loss; the loss is read only after the last step."""
 
-    device: str
+    job: TrainingJob
     started: float = field(default_factory=time.perf_counter)
-    ends: list[float] = field(default_factory=list)
+    ends: list[tuple[float, float]] = field(default_factory=list)
     losses: list[Tensor] = field(default_factory=list)
 
     def end_step(self) -> None:
         """Call when the optimiser has stepped."""
-        if self.device == "cuda":
+        # A GPU is waited for only where the timed steps begin and end: it works ahead otherwise.
+        at_bound = len(self.ends) + 1 in (self.job.warm_up, len(self.job.batches))
+        if self.job.device == "cuda" and at_bound:
             torch.cuda.synchronize()
-        self.ends.append(time.perf_counter())
+        self.ends.append((time.perf_counter(), time.process_time()))
 
-    def read(self, arm: str, warm_up: int) -> ArmRun:
-        """What was seen, without the time of the first `warm_up` steps."""
+    def read(self, arm: str) -> ArmRun:
+        """What was seen, without the time of the warm-up steps."""
+        seconds_k, processor_k = np.diff(self.ends, axis=0)[self.job.warm_up - 1 :].T
         return ArmRun(
             arm=arm,
-            seconds_k=np.diff(self.ends)[warm_up - 1 :],
-            setup_seconds=self.ends[0] - self.started,
+            seconds_k=seconds_k,
+            processor_k=processor_k,
+            setup_seconds=self.ends[0][0] - self.started,
             losses_k=torch.stack(self.losses).float().cpu().numpy(),
         )
 
 
 def run_arm(job: TrainingJob, arm: str) -> ArmRun:
     """Train a copy of the job's model by one of `ARMS`."""
-    clock = StepClock(job.device)
+    clock = StepClock(job)
     with _quietly():
         ARMS[arm](job, copy.deepcopy(job.module), clock)
-    return clock.read(arm, job.warm_up)
+    return clock.read(arm)
 
 
 class Watch(lightning.Callback):
@@ -166,15 +179,16 @@ def with_transformers(job: TrainingJob, module: PhenotypeModule, clock: StepCloc
     require_transformers()
     import transformers
 
+    batches = [batch.tensors() for batch in job.batches]
+
     class WatchSteps(transformers.TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *given: Any, **named: Any) -> None:
             clock.end_step()
 
     class InOrder(transformers.Trainer):  # type: ignore[misc]
         def get_train_dataloader(self) -> Any:
-            return self.accelerator.prepare(DataLoader(self.train_dataset, batch_size=None))
+            return self.accelerator.prepare(DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
 
-    batches = [batch.tensors() for batch in job.batches]
     with tempfile.TemporaryDirectory() as folder:
         arguments = transformers.TrainingArguments(
             output_dir=folder,

@@ -148,9 +148,12 @@ def machine(device: str, seed: int) -> dict[str, Any]:
     }
 
 
-def resident_mb() -> float:
-    """Resident memory of this process now; its peak where the system has no /proc."""
-    return _proc_mb("VmRSS")
+def resident_mb(process: int | None = None) -> float:
+    """Resident memory of this process, or the one of that id, now.
+
+    Where the system has no /proc it is the peak of this process.
+    """
+    return _proc_mb("VmRSS", process or os.getpid())
 
 
 def peak_mb() -> float:
@@ -159,7 +162,7 @@ def peak_mb() -> float:
     Linux hands `ru_maxrss` down from the process that started this one, so the kernel's own
     high-water mark is read there.
     """
-    return _proc_mb("VmHWM")
+    return _proc_mb("VmHWM", os.getpid())
 
 
 def in_fresh_process(function: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
@@ -172,8 +175,8 @@ def in_fresh_process(function: Callable[P, R], *given: P.args, **named: P.kwargs
         return pool.submit(function, *given, **named).result()
 
 
-def _proc_mb(name: str) -> float:
-    status = Path("/proc/self/status")
+def _proc_mb(name: str, process: int) -> float:
+    status = Path(f"/proc/{process}/status")
     if status.is_file():
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
         return int(lines[name].split()[0]) / 1024

@@ -72,9 +72,7 @@ def time_tokenising(
         )
         loop = _seconds(lambda: tokenise_one_by_one(adata[first], tokenizer))
         ours = [_seconds(lambda: _by_batch(prepared, tokenizer, batch)) for _ in range(REPEATS)]
-        normalised = [
-            _seconds(lambda: _by_batch(counts, tokenizer, batch)) for _ in range(REPEATS)
-        ]
+        normalised = [_seconds(lambda: _by_batch(counts, tokenizer, batch)) for _ in range(REPEATS)]
     finally:
         torch.set_num_threads(threads)
     return TokenisingSpeed(

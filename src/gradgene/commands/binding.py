@@ -24,6 +24,7 @@ SECTIONS: dict[str, str] = {
     "study": "gradgene.commands.facts.StudyFacts",
     "paths": "gradgene.commands.facts.Paths",
 }
+_RUN_FACTS = "gradgene.commands.facts.RunFacts"
 _SPECIAL = ("_target_", "_partial_", "_recursive_", "_convert_")
 
 
@@ -119,7 +120,8 @@ def _bind_facts(name: str, section: Any) -> None:
             found=repr(section),
             fix=f"write {name}.KEY=...",
         )
-    node = {"_target_": SECTIONS[name], **section}
+    asks = name != "study" or "target" in section  # a pretraining explains no label
+    node = {"_target_": SECTIONS[name] if asks else _RUN_FACTS, **section}
     _check(node, name)
     if MISSING not in section.values():
         _build(node, name, {})

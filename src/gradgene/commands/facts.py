@@ -6,49 +6,65 @@ from dataclasses import dataclass, field
 
 from gradgene.errors import ConfigError
 
-__all__ = ["Paths", "StudyFacts"]
+__all__ = ["Paths", "RunFacts", "StudyFacts"]
 
 
-@dataclass(frozen=True)
-class StudyFacts:
-    """What a study asks, stated once under `study:` and interpolated by the leaves.
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What every run states once under `study:`, for the leaves to interpolate.
 
     Attributes
     ----------
     name
-        Name of the study, also of its output directory.
-    target
-        Phenotype category (obs column) whose label is explained.
-    input, baseline
-        The two labels of `target` that make the members of a pair.
-    match_on
-        Categories that must be equal within a pair.
+        Name of the run, also of its output directory.
     donor
         Obs column that names the donor, or null.
     filters
         `{column: [labels]}`: cells to keep.
     seed
         Seed of everything random.
-    compare
-        Further attribution leaves computed on the same model and pairs.
     """
 
     name: str
-    target: str
-    input: str
-    baseline: str
-    match_on: tuple[str, ...] = ()
     donor: str | None = None
     filters: dict[str, list[str]] = field(default_factory=dict)
     seed: int = 0
-    compare: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for key in ("name", "target", "input", "baseline"):
+        self._require("name")
+
+    def _require(self, *keys: str) -> None:
+        for key in keys:
             if not getattr(self, key).strip():
                 raise ConfigError(
                     "is empty", where=f"study.{key}", fix=f"write study.{key}=... with a value"
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFacts(RunFacts):
+    """What a study asks besides.
+
+    Attributes
+    ----------
+    target
+        Phenotype category (obs column) whose label is explained.
+    input, baseline
+        The two labels of `target` that make the members of a pair.
+    match_on
+        Categories that must be equal within a pair.
+    compare
+        Further attribution leaves computed on the same model and pairs.
+    """
+
+    target: str
+    input: str
+    baseline: str
+    match_on: tuple[str, ...] = ()
+    compare: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._require("name", "target", "input", "baseline")
         if self.target in self.match_on:
             raise ConfigError(
                 "the target cannot be matched on: input and baseline differ in it",

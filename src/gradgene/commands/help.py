@@ -21,6 +21,8 @@ EXAMPLES = (
         "your own cells",
     ),
     ("gradgene report runs/demo", "write report.html again"),
+    ("gradgene benchmark data cells=100000", "how fast cells are read here, in how much memory"),
+    ("gradgene benchmark training model=small", "cells a second, against transformers.Trainer"),
 )
 OPTIONS = (
     ("-m", "sweep: run every combination of comma-separated values"),

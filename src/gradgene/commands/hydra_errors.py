@@ -48,12 +48,15 @@ class Line:
         The user's `--config-dir`, or None.
     multirun
         Whether `-m` was given.
+    root
+        Name of the root configuration.
     """
 
     conf: Path
     overrides: tuple[str, ...] = ()
     extra: Path | None = None
     multirun: bool = False
+    root: str = "config"
     leaves: dict[str, dict[str, Path]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,7 +67,7 @@ class Line:
         """Compose the configuration with these overrides, `hydra` section included."""
         search = [f"hydra.searchpath=[file://{self.extra.resolve()}]"] if self.extra else []
         with initialize_config_dir(str(self.conf), version_base="1.3"):
-            return compose("config", overrides=[*search, *overrides], return_hydra_config=True)
+            return compose(self.root, overrides=[*search, *overrides], return_hydra_config=True)
 
 
 def explain(error: Exception, line: Line) -> ConfigError:
@@ -262,7 +265,9 @@ def _by_message(error: Exception) -> ConfigError:
         )
     if isinstance(error, OmegaConfBaseException):
         text = str(error.msg or error).partition("\n")[0]
-        return ConfigError(text, where=error.full_key or None)
+        # A leaf refers to a fact of a study that a pretraining has not, or the other way round.
+        fix = "choose leaves that belong to this command" if "Interpolation key" in text else None
+        return ConfigError(text, where=error.full_key or None, fix=fix)
     text = str(error) or type(error).__name__
     if error.__cause__ is not None:
         text += f" ({str(error.__cause__).partition(chr(10))[0]})"

@@ -41,8 +41,8 @@ class _Jobs:
     failures: list[tuple[str, Exception]] = field(default_factory=list)
 
 
-def run(command: Run, command_line: CommandLine, conf: Path) -> None:
-    """Compose the configuration in `conf` with the line's overrides and run `command` on it.
+def run(command: Run, command_line: CommandLine, conf: Path, root: str = "config") -> None:
+    """Compose `conf/<root>.yaml` with the line's overrides and run `command` on it.
 
     A sweep runs all its jobs even when one fails, and fails at the end.
 
@@ -54,10 +54,10 @@ def run(command: Run, command_line: CommandLine, conf: Path) -> None:
         When a job says so; every other exception of a job is raised as it is.
     """
     overrides = tuple(_opened(o) for o in command_line.options.overrides)
-    line = Line(conf, overrides, _extra(command_line), command_line.multirun)
+    line = Line(conf, overrides, _extra(command_line), command_line.multirun, root)
     jobs = _Jobs()
     task = _task(command, command_line, line, jobs)
-    main = hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(task)
+    main = hydra.main(version_base="1.3", config_path=str(conf), config_name=root)(task)
     words = [*command_line.flags, *overrides]
     try:
         # Flags first: argparse loses overrides that follow a flag and a value.

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "gradgene.commands.study",
         "the whole job: train, attribute, prune, report; finished stages are skipped",
     ),
+    "pretrain": ("gradgene.commands.pretrain", "learn from masked genes and phenotypes of cells"),
     "train": ("gradgene.commands.train", "train or fine-tune a model on cells"),
     "attribute": ("gradgene.commands.attribute", "score genes with a trained model"),
     "prune": ("gradgene.commands.prune", "test a gene ranking by removing genes"),
@@ -42,6 +43,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 _WORDS_ONLY = ("report", "data", "query", "benchmark")
 # What composes a configuration all the same, only to check it: nothing is kept of its output.
 _CHECKS = ("data validate",)
+# The root configuration of a command, where it is not conf/config.yaml.
+_ROOTS = {"pretrain": "pretrain"}
 _RUNNER = "gradgene.commands.hydra_run"
 
 # What a full or forbidden disk says: the user's to mend, so one line instead of a traceback.
@@ -143,6 +146,7 @@ def _command(line: CommandLine) -> None:
             lambda *given: importlib.import_module(module).run(*given),
             line.into(nowhere) if nowhere else line,
             conf,
+            _ROOTS.get(name, "config"),
         )
 
 

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from gradgene.commands.binding import build
-from gradgene.errors import OutputError
+from gradgene.errors import ConfigError, OutputError
 from gradgene.store import (
     append_json_line,
     atomic_path,
@@ -45,6 +47,8 @@ class RunFolder:
 
     Raises
     ------
+    ConfigError
+        For a sweep of distributed trainings.
     OutputError
         If the folder cannot be written.
     """
@@ -55,9 +59,10 @@ class RunFolder:
 
     def __init__(self, cfg: DictConfig, output_dir: Path) -> None:
         self.cfg, self.folder = cfg, output_dir
-        self.is_main = rank_zero_only.rank == 0
+        self.is_main = getattr(rank_zero_only, "rank", 0) == 0
         self.console = Console(soft_wrap=True, quiet=not self.is_main)
         self.logger: Any = None  # opened by `tracking.tracker` when a stage first logs
+        _check_sweep(cfg)
         require_writable(output_dir)
         _quieten_lightning()
 
@@ -199,6 +204,18 @@ def stamp(path: str) -> list[Any]:
     inside = sorted(f for f in file.rglob("*") if f.is_file()) if file.is_dir() else [file]
     stats = [f.stat() for f in inside if f.is_file()]
     return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+
+
+def _check_sweep(cfg: DictConfig) -> None:
+    """Lightning starts the other processes by the words of the command, which are a sweep's."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    if cfg.trainer.get("devices", 1) != 1 and hydra and hydra.mode == RunMode.MULTIRUN:
+        raise ConfigError(
+            "a sweep cannot start jobs of several processes",
+            where="trainer.devices",
+            expected="1, or one command a job",
+            found=str(cfg.trainer.devices),
+        )
 
 
 def _peak_memory_mb() -> float:

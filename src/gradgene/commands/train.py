@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from gradgene.checkpoints import load_checkpoint, save_folder
+from gradgene.checkpoints import ModelFacts, load_checkpoint, save_folder
 from gradgene.commands.binding import build
 from gradgene.commands.options import Options
 from gradgene.commands.run_folder import interruptible
@@ -24,6 +24,7 @@ from gradgene.evaluation import (
 )
 from gradgene.lit import FineTuning, HistoryCallback, PhenotypeModule, with_head
 from gradgene.models import PhenotypeGeneTransformer
+from gradgene.provenance import settings_hash
 from gradgene.pruning import Predictions, predict
 from gradgene.store import write_json, write_parquet
 
@@ -34,7 +35,7 @@ PREDICT_TOKENS = 8192
 
 def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     """Train and judge on held-out cells; continues an interrupted training."""
-    with Workspace(cfg, output_dir) as work:
+    with Workspace(cfg, output_dir, processes="several") as work:
         if options.dry_run:
             work.plan("train")
             return
@@ -44,7 +45,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
 
 
 def train(work: Workspace) -> None:
-    """Fit, export the best checkpoint as a folder, calibrate it, and judge it on held-out cells."""
+    """Fit, calibrate the best checkpoint, judge it on held-out cells and export it as a folder."""
     report_data(work)
     if work.cfg.checkpoint.path is not None:
         judge(work, work.loaded.model)
@@ -53,10 +54,10 @@ def train(work: Workspace) -> None:
     if not work.is_main:
         return
     best = load_checkpoint(work.checkpoint)
-    hf = work.folder / "checkpoints" / "hf"
-    save_folder(best.model, best.tokenizer, hf, best.trained_on)
     model = best.model.to(work.device)
-    judge(work, model, calibrate(work, model))
+    metrics = judge(work, model, calibrate(work, model))
+    hf = work.folder / "checkpoints" / "hf"
+    save_folder(model, best.tokenizer, hf, best.trained_on, model_facts(work, metrics))
 
 
 def fit(work: Workspace) -> None:
@@ -126,7 +127,7 @@ def predicted(
 
 def judge(
     work: Workspace, model: PhenotypeGeneTransformer, calibration: Calibration | None = None
-) -> None:
+) -> dict[str, float]:
     """Measure the model on held-out cells, overall, by donor and by label."""
     facts = work.facts
     found, truth_n = predicted(work, model, "test")
@@ -147,6 +148,19 @@ def judge(
         f"held-out cells: balanced accuracy {quality['balanced_accuracy']:.3f} over "
         f"{len(found.labels)} labels, {facts.input} against {facts.baseline} "
         f"{quality['contrast_balanced_accuracy']:.3f}"
+    )
+    return metrics
+
+
+def model_facts(work: Workspace, metrics: dict[str, float]) -> ModelFacts:
+    """What the model card says of the training."""
+    data = work.data_facts
+    files = [data] if isinstance(data, dict) else data
+    return ModelFacts(
+        target=work.facts.target,
+        data=", ".join(Path(file["path"]).name for file in files),
+        data_hash=data["sha256"] if isinstance(data, dict) else settings_hash(data),
+        metrics=metrics,
     )
 
 
@@ -176,7 +190,8 @@ def report_data(work: Workspace) -> None:
         "notes": notes,
         "table": table.astype(object).where(table.notna(), None).to_dict("records"),
     }
-    write_json(report, work.folder / "data_report.json")
+    if work.is_main:
+        write_json(report, work.folder / "data_report.json")
     said = [f"{n_kept} cells x {report['n_genes']} genes", f"held out: {data.split.kind}"]
     said += [f"left out {n} cells ({reason})" for reason, n in dropped.items()]
     work.console.print("; ".join(said))

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
 from gradgene.attribution import AttributionSettings
-from gradgene.cells import resolve_path
-from gradgene.checkpoints import LoadedModel, PretrainedModel, load_checkpoint, weights_file
+from gradgene.cells import resolve_paths
+from gradgene.checkpoints import (
+    CheckpointSource,
+    LoadedModel,
+    PretrainedModel,
+    load_checkpoint,
+    weights_file,
+)
 from gradgene.commands.binding import bind, build
 from gradgene.commands.facts import StudyFacts
 from gradgene.commands.groups import conf_dir
@@ -19,7 +25,7 @@ from gradgene.commands.refusals import refuse_leak, refuse_unknown_labels
 from gradgene.commands.run_folder import RunFolder, stamp
 from gradgene.errors import CheckpointError, ConfigError, closest
 from gradgene.lit import CellDataModule
-from gradgene.provenance import provenance, settings_hash
+from gradgene.provenance import file_hash, provenance, settings_hash
 from gradgene.seeding import seed_everything
 
 __all__ = ["Workspace"]
@@ -43,6 +49,8 @@ class Workspace(RunFolder):
         The resolved, bound configuration.
     output_dir
         The folder; created here.
+    processes
+        "one", or "several" where the command may be run by several processes.
 
     Raises
     ------
@@ -56,8 +64,11 @@ class Workspace(RunFolder):
         "prune": ("pruning/", "recovery/"),
     }
 
-    def __init__(self, cfg: DictConfig, output_dir: Path) -> None:
+    def __init__(
+        self, cfg: DictConfig, output_dir: Path, processes: Literal["one", "several"] = "one"
+    ) -> None:
         super().__init__(cfg, output_dir)
+        self.processes = processes
         self.facts = StudyFacts(**_plain(cfg.study))
         self._check_match_on()
         self._check_trainer()
@@ -98,7 +109,7 @@ class Workspace(RunFolder):
     def start(self) -> LoadedModel | None:
         """The checkpoint that training begins with, on the CPU; None for random weights."""
         model = build(self.cfg.model)
-        return model.load() if isinstance(model, PretrainedModel) else None
+        return self._spelled(model.load()) if isinstance(model, PretrainedModel) else None
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -110,17 +121,22 @@ class Workspace(RunFolder):
                 fix="run `gradgene study` or `gradgene train` with the same settings first, or "
                 "name a checkpoint with checkpoint.path=...",
             )
-        loaded = load_checkpoint(self.checkpoint, self.cfg.checkpoint.kind)
+        source: CheckpointSource = build(self.cfg.checkpoint)
+        loaded = self._spelled(source.load()) if source.path else load_checkpoint(self.checkpoint)
         loaded.model.to(self.device)
         return loaded
+
+    def _spelled(self, loaded: LoadedModel) -> LoadedModel:
+        """With the labels of the contrast as the study spells them."""
+        return loaded.spelled_as({self.facts.target: (self.facts.input, self.facts.baseline)})
 
     def key(self, stage: str) -> str:
         """Hash of all settings that decide the result of `stage`; see `SECTIONS`."""
         plain = _plain(self.cfg)
         study = {k: v for k, v in plain["study"].items() if k not in NOT_FOR_TRAINING}
         parts: list[Any] = [{**{s: plain.get(s) for s in SECTIONS["train"]}, "study": study}]
-        parts.append(stamp(str(resolve_path(self.cfg.data.path))))
-        parts += self._stamps("data.genes", "checkpoint.path")
+        parts.append([stamp(str(file)) for file in resolve_paths(self.cfg.data.path)])
+        parts += self._stamps("data.genes", "checkpoint.path", "checkpoint.genes", "model.genes")
         # Stopping early decides the result; how progress is shown does not.
         parts.append({k: v for k, v in plain["callbacks"].items() if k != "progress"})
         model = build(self.cfg.model)
@@ -148,8 +164,16 @@ class Workspace(RunFolder):
             If the folder holds a training of another configuration; nothing is written then.
         """
         weights = weights_file(self.checkpoint) if self.checkpoint.exists() else None
-        data = resolve_path(self.cfg.data.path)
-        self.write_config(provenance(data, weights, self.key("prune"), self.device))
+        facts = provenance(None, weights, self.key("prune"), self.device)
+        self.write_config({**facts, "data": self.data_facts})
+
+    @cached_property
+    def data_facts(self) -> Any:
+        """Path and hash of the data file; of a store or of several files, sizes and times."""
+        files = resolve_paths(self.cfg.data.path)
+        if len(files) == 1 and files[0].is_file():
+            return {"path": str(files[0]), "sha256": file_hash(files[0])}
+        return [{"path": str(file), "stamp": stamp(str(file))} for file in files]
 
     def _check_match_on(self) -> None:
         """Only columns that are read can be matched on."""
@@ -168,12 +192,14 @@ class Workspace(RunFolder):
     def _check_trainer(self) -> None:
         """Refuse what would give wrong numbers rather than an error."""
         trainer = self.cfg.trainer
-        if trainer.get("devices", 1) != 1:
+        if self.processes == "one" and trainer.get("devices", 1) != 1:
             raise ConfigError(
-                "several processes are not supported yet",
+                "only `gradgene train` and `gradgene pretrain` run in several processes",
                 where="trainer.devices",
                 expected="1",
                 found=str(trainer.devices),
+                fix="train with `gradgene train`, then go on in another folder with one process "
+                "and checkpoint.path=RUN",
             )
         if str(trainer.get("precision", "32-true")) in ("bf16-true", "16-true"):
             raise ConfigError(
@@ -181,6 +207,14 @@ class Workspace(RunFolder):
                 where="trainer.precision",
                 expected="32-true, or bf16-mixed for training only",
                 found=str(trainer.precision),
+            )
+        if trainer.get("precision") == "16-mixed" and trainer.accelerator == "cpu":
+            # Lightning would warn and take bf16-mixed.
+            raise ConfigError(
+                "CPUs have no mixed float16",
+                where="trainer.precision",
+                expected="32-true or bf16-mixed on a CPU",
+                found="16-mixed",
             )
 
     def _compared(self, name: str) -> AttributionSettings:

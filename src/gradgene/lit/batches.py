@@ -81,16 +81,15 @@ class LengthBatches(SeededBatches):
     """Batches of cells of similar length, at most `batch_tokens` padded tokens each.
 
     The number of batches is the same in every epoch, because Lightning asks for it once. Without
-    shuffling the longest cells come first; `rows` then says which cell a result belongs to.
+    shuffling the longest cells come first, and iterating says which rows a batch holds.
     """
 
-    def __init__(
-        self, n_tokens_n: np.ndarray, batch_tokens: int, shuffle: bool, seed: int
-    ) -> None:
+    def __init__(self, n_tokens_n: np.ndarray, batch_tokens: int, shuffle: bool, seed: int) -> None:
         super().__init__(len(n_tokens_n), 1, shuffle, seed)
         self.batch_tokens = batch_tokens
         steps_n = np.ceil(np.log(np.maximum(n_tokens_n, 1)) / np.log(SAME_LENGTH))
-        self.n_tokens_n = torch.from_numpy(np.ceil(SAME_LENGTH**steps_n).astype(np.int64))
+        alike_n = np.maximum(np.ceil(SAME_LENGTH**steps_n).astype(np.int64), n_tokens_n)
+        self.n_tokens_n = torch.from_numpy(alike_n)
         self.n_batches = sum(1 for _ in length_batches(self.n_tokens_n, batch_tokens))
 
     @property
@@ -119,9 +118,9 @@ def token_lengths(cells: Cells, tokenizer: Tokenizer, max_genes: int | None) -> 
     elif layout.genes == "stored":
         n_genes_n = np.diff(cells.matrix_ng.indptr)
     else:
-        n_genes_n = np.diff(cells.expressed(vocabulary.bins.threshold).indptr)
-    limit = min(max_genes or len(vocabulary.genes), layout.max_length or len(vocabulary.genes))
-    return np.asarray(vocabulary.n_header + np.minimum(n_genes_n, limit) + 1)
+        n_genes_n = np.asarray(cells.expressed(vocabulary.bins.threshold).sum(axis=1)).ravel()
+    n_tokens_n = vocabulary.n_header + np.minimum(n_genes_n, max_genes or len(vocabulary.genes)) + 1
+    return np.minimum(n_tokens_n, layout.max_length or n_tokens_n.max(initial=0))
 
 
 def _rank_and_world() -> tuple[int, int]:

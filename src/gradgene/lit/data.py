@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import lightning
 import numpy as np
 import pandas as pd
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from gradgene.cells import (
     CellQuery,
     Cells,
     CellSchema,
+    CellShards,
     Split,
     choose_genes,
+    draw_cells,
     log_normalise,
-    read_cells,
     require_label,
     split_cells,
 )
 from gradgene.cells.schema import ValueKind
+from gradgene.cells.shards import without_empty
 from gradgene.errors import CellsError, ConfigError
-from gradgene.tokens import TokenBatch, Tokenizer, Vocabulary
+from gradgene.lit.batches import LengthBatches, SeededBatches, TokenisedCells, token_lengths
+from gradgene.tokens import Binning, Bins, TokenBatch, Tokenizer, Vocabulary
 
 __all__ = ["CellDataModule"]
 
@@ -34,21 +36,29 @@ class CellDataModule(lightning.LightningDataModule):
     Parameters
     ----------
     path, layer, values, gene_key
-        The file and what its values and columns mean.
+        The files (one, several, or a glob) and what their values and columns mean.
     phenotypes
         Ordered obs columns; the target must be one of them.
-    bin_edges
-        Lower edges of the expression bins; values below the first are not expressed.
+    bin_edges, binning, n_bins
+        Expression bins as `Bins.of` makes them; values below the first edge are not expressed.
     genes
-        None (all seen in training), n of highest variance in training cells, or a file.
+        None (all seen in training), n highly variable in training cells, or a file.
     holdout_donors
         Donors (names or fraction) held out for judging.
     validation
         Share of the other cells used to choose the checkpoint.
+    validation_donors
+        Donors (names or fraction of those not held out) used instead, whole; `validation` is then
+        not read.
+    max_cells
+        Number of cells drawn for the study, half of `input` and half of `baseline`, evenly over
+        donors; other labels are left out. None takes all cells.
     train_tokens
         Fresh random subset of a training cell's genes; None trains on whole cells.
     batch_size
-        Cells a training batch.
+        Cells a batch.
+    batch_tokens
+        Padded tokens a batch, in batches of cells of similar length; `batch_size` is then not read.
     target, input, baseline, donor, filters, seed
         Facts of the study.
 
@@ -60,7 +70,7 @@ class CellDataModule(lightning.LightningDataModule):
 
     def __init__(
         self,
-        path: str,
+        path: str | tuple[str, ...],
         phenotypes: tuple[str, ...],
         target: str,
         input: str,
@@ -72,21 +82,38 @@ class CellDataModule(lightning.LightningDataModule):
         values: ValueKind = "counts",
         gene_key: str | None = None,
         genes: int | str | None = None,
+        binning: Binning = "fixed",
+        n_bins: int | None = None,
         holdout_donors: tuple[str, ...] | float = 0.3,
         validation: float = 0.1,
+        validation_donors: tuple[str, ...] | float | None = None,
+        max_cells: int | None = None,
         train_tokens: int | None = None,
         batch_size: int = 32,
+        batch_tokens: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_ranges(holdout_donors, validation)
-        _check_sizes(batch_size, train_tokens)
+        _check_shares(
+            holdout_donors=holdout_donors,
+            validation=validation,
+            validation_donors=validation_donors,
+        )
+        _check_sizes(
+            batch_size=(batch_size, 1),
+            batch_tokens=(batch_tokens, 1),
+            train_tokens=(train_tokens, 1),
+            max_cells=(max_cells, 2),
+        )
         self.path, self.target, self.input, self.baseline = path, target, input, baseline
         self.schema = CellSchema(tuple(phenotypes), donor, layer, values, gene_key)
         self.query = CellQuery({k: tuple(v) for k, v in (filters or {}).items()})
-        self.bin_edges, self.genes, self.seed = bin_edges, genes, seed
+        self.bins = Bins.of(binning, bin_edges, n_bins)
+        self.genes, self.max_cells, self.seed = genes, max_cells, seed
         self.holdout_donors, self.validation = holdout_donors, validation
-        self.train_tokens, self.batch_size = train_tokens, batch_size
+        self.validation_donors = validation_donors
+        self.train_tokens = train_tokens
+        self.batch_size, self.batch_tokens = batch_size, batch_tokens
         self.cells: Cells | None = None
 
     def use_tokenizer(self, tokenizer: Tokenizer) -> None:
@@ -99,8 +126,9 @@ class CellDataModule(lightning.LightningDataModule):
         CellsError
             If the model reads a phenotype that the study does not.
         """
-        missing = [c for c in tokenizer.vocabulary.phenotypes if c not in self.schema.phenotypes]
-        if missing:
+        vocabulary = tokenizer.vocabulary
+        missing = [c for c in vocabulary.phenotypes if c not in self.schema.phenotypes]
+        if missing and vocabulary.layout.absent == "error":
             raise CellsError(
                 f"the model reads the phenotype {missing[0]!r}, which the study does not name",
                 where="data.phenotypes",
@@ -120,12 +148,14 @@ class CellDataModule(lightning.LightningDataModule):
                 expected=f"a list with {self.target!r}",
                 found=str(list(self.schema.phenotypes)),
             )
-        read = read_cells(self.path, self.schema, self.query)
-        cells = _complete(read, self.target)
-        for label, where in ((self.input, "study.input"), (self.baseline, "study.baseline")):
-            require_label(label, cells.counts_of(self.target), column=self.target, where=where)
+        cells = self._read()
         self.split = split_cells(
-            cells, self.target, self.holdout_donors, self.validation, self.seed
+            cells,
+            self.target,
+            self.holdout_donors,
+            self.validation,
+            self.seed,
+            self.validation_donors,
         )
         self._check_sides(cells, self.split)
         if hasattr(self, "tokenizer"):
@@ -133,13 +163,41 @@ class CellDataModule(lightning.LightningDataModule):
         else:
             panel = choose_genes(cells.take(self.split.train_n), self.genes)
             self.cells = log_normalise(cells).with_genes(panel)
-            vocabulary = Vocabulary.from_cells(self.cells, self.bin_edges)
+            vocabulary = Vocabulary.from_cells(self.cells, self.bins)
             self.tokenizer = Tokenizer(vocabulary, self.schema)
         self._leave_out_empty(self.cells)
 
+    def _read(self) -> Cells:
+        """The cells of the study; of all others only labels are read."""
+        shards = CellShards.open(self.path, self.schema, self.query)
+        rows_n, dropped = _complete(shards, self.target)
+        labels_n = shards.obs[self.target].iloc[rows_n]
+        counts = {str(k): int(n) for k, n in labels_n.value_counts().items() if n}
+        for label, where in ((self.input, "study.input"), (self.baseline, "study.baseline")):
+            require_label(label, counts, column=self.target, where=where)
+        notes = shards.notes
+        if self.max_cells is not None:
+            drawn_n = self._draw(shards.obs.iloc[rows_n])
+            n_others = len(rows_n) - counts[self.input] - counts[self.baseline]
+            dropped["neither input nor baseline"] = n_others
+            dropped["not drawn"] = len(rows_n) - n_others - len(drawn_n)
+            taken = labels_n.iloc[drawn_n].value_counts()
+            said = " and ".join(f"{taken[k]} {k!r}" for k in (self.input, self.baseline))
+            notes += (f"data.max_cells={self.max_cells}: drew {said}, evenly over donors",)
+            rows_n = rows_n[drawn_n]
+        cells = shards.read(rows_n)
+        dropped = {k: n for k, n in {**cells.dropped, **dropped}.items() if n}
+        return without_empty(replace(cells, dropped=dropped, notes=notes), where=str(self.path))
+
+    def _draw(self, obs: pd.DataFrame) -> np.ndarray:
+        """Positions of the `max_cells` cells of the contrast."""
+        assert self.max_cells is not None
+        labels = self.input, self.baseline
+        return draw_cells(obs, self.target, labels, self.schema.donor, self.max_cells, self.seed)
+
     def _leave_out_empty(self, cells: Cells) -> None:
         """Take cells that express no gene of the panel out of every part, and count them."""
-        expressed = cells.expressed(self.tokenizer.vocabulary.bin_edges[0])
+        expressed = cells.expressed(self.tokenizer.vocabulary.bins.threshold)
         some_n = np.asarray(expressed.sum(axis=1)).ravel() > 0
         if some_n.all():
             return
@@ -178,108 +236,74 @@ class CellDataModule(lightning.LightningDataModule):
         return self._loader("train", self.train_tokens, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[TokenBatch]:
-        """Whole validation cells in order."""
+        """Whole validation cells, in order; with `batch_tokens` the longest first."""
         return self._loader("validation", None, shuffle=False)
 
     def test_dataloader(self) -> DataLoader[TokenBatch]:
-        """Whole held-out cells in order."""
+        """Whole held-out cells, in order; with `batch_tokens` the longest first."""
         return self._loader("test", None, shuffle=False)
 
     def _loader(self, name: str, max_genes: int | None, shuffle: bool) -> DataLoader[TokenBatch]:
-        data = TokenisedCells(self.part(name), self.tokenizer, max_genes)
+        part = self.part(name)
+        data = TokenisedCells(part, self.tokenizer, max_genes)
         batches = SeededBatches(len(data), self.batch_size, shuffle, self.seed)
+        if self.batch_tokens is not None:
+            lengths_n = token_lengths(part, self.tokenizer, max_genes)
+            batches = LengthBatches(lengths_n, self.batch_tokens, shuffle, self.seed)
         return DataLoader(data, sampler=batches, batch_size=None)
 
     def _check_sides(self, cells: Cells, split: Split) -> None:
-        """Both labels must be on both sides of the split."""
-        for name in ("train", "test"):
+        """Both labels must be on both sides of the split, and where donors validate, there too."""
+        sides = ("train", "test") if self.validation_donors is None else tuple(split.names)
+        for name in sides:
+            key = "data.validation_donors" if name == "validation" else "data.holdout_donors"
             counts = cells.take(split.names[name]).counts_of(self.target)
             if len(counts) < 2:
                 raise CellsError(
                     f"the {name} cells have the one label {next(iter(counts), None)!r}",
                     where=f"study.target={self.target}",
                     expected="cells of at least two labels",
-                    fix="change data.holdout_donors or study.filters",
+                    fix=f"change {key} or study.filters",
                 )
             for label in (self.input, self.baseline):
                 if label not in counts:
                     raise CellsError(
                         f"no {name} cell has the label {label!r}",
-                        where="data.holdout_donors",
+                        where=key,
                         found=f"{name} cells: {counts} ({split.kind})",
-                        fix="hold out donors that have cells of both labels",
+                        fix=f"name donors in {key} that have cells of both labels",
                     )
 
 
-class TokenisedCells(Dataset[TokenBatch]):
-    """Tokenises a whole batch of rows at a time, straight from the sparse matrix."""
-
-    def __init__(self, cells: Cells, tokenizer: Tokenizer, max_genes: int | None) -> None:
-        self.cells, self.tokenizer, self.max_genes = cells, tokenizer, max_genes
-
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    def __getitem__(self, batch: tuple[int, np.ndarray]) -> TokenBatch:
-        seed, rows = batch
-        rng = np.random.default_rng(seed)
-        return self.tokenizer.encode(self.cells.take(rows), self.max_genes, rng)
-
-
-class SeededBatches(Sampler[tuple[int, np.ndarray]]):
-    """Batches of rows, each with a seed of its own; what epoch e holds depends on e alone.
-
-    A run resumed at an epoch therefore sees the same cells and genes as one never stopped.
-    """
-
-    def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int) -> None:
-        self.n, self.batch_size, self.shuffle, self.seed = n, batch_size, shuffle, seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-self.n // self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        rows = rng.permutation(self.n) if self.shuffle else np.arange(self.n)
-        for start in range(0, self.n, self.batch_size):
-            yield int(rng.integers(2**31)), rows[start : start + self.batch_size]
-
-
-def _check_ranges(holdout_donors: tuple[str, ...] | float, validation: float) -> None:
-    """Raise `ConfigError` for what is no share of the cells."""
-    shares = {"validation": validation}
-    if isinstance(holdout_donors, int | float):
-        shares["holdout_donors"] = holdout_donors
+def _check_shares(**shares: tuple[str, ...] | float | None) -> None:
+    """Raise `ConfigError` for what is no share; names of donors are none."""
     for name, share in shares.items():
-        if not 0 <= share < 1:
+        if isinstance(share, int | float) and not 0 <= share < 1:
             raise ConfigError(
                 "is not a share", where=f"data.{name}", expected="in [0, 1)", found=str(share)
             )
 
 
-def _check_sizes(batch_size: int, train_tokens: int | None) -> None:
-    """Raise `ConfigError` for batches or subsets without anything in them."""
-    for name, number in (("batch_size", batch_size), ("train_tokens", train_tokens)):
-        if number is not None and number < 1:
+def _check_sizes(**sizes: tuple[int | None, int]) -> None:
+    """Raise `ConfigError` for numbers, each given with its lowest value, that are too small."""
+    for name, (number, lowest) in sizes.items():
+        if number is not None and number < lowest:
             raise ConfigError(
-                "is too small", where=f"data.{name}", expected="1 or more", found=str(number)
+                "is too small",
+                where=f"data.{name}",
+                expected=f"{lowest} or more",
+                found=str(number),
             )
 
 
-def _complete(cells: Cells, target: str) -> Cells:
-    """Leave out cells without a target label or donor, and count them.
+def _complete(shards: CellShards, target: str) -> tuple[np.ndarray, dict[str, int]]:
+    """Positions of cells that have a target label and a donor, and how many lack which.
 
     A cell of an unknown donor could be of a held-out one, so it cannot be learnt from.
     """
-    dropped = dict(cells.dropped)
-    for column in filter(None, (target, cells.schema.donor)):
-        known = cells.obs[column].notna().to_numpy()
-        if not known.all():
-            dropped[f"no {column}"] = int((~known).sum())
-            cells = cells.take(np.flatnonzero(known))
-    return replace(cells, dropped=dropped)
+    rows_n, dropped = np.arange(len(shards)), {}
+    for column in filter(None, (target, shards.schema.donor)):
+        known = shards.obs[column].iloc[rows_n].notna().to_numpy()
+        dropped[f"no {column}"] = int((~known).sum())
+        rows_n = rows_n[known]
+    return rows_n, dropped

@@ -60,7 +60,7 @@ class FineTuning:
     arm: Arm = "full"
     last_k: int = 1
     lora_rank: int = 8
-    lora_alpha: float = 16.0
+    lora_alpha: int = 16
     lora_dropout: float = 0.0
     lora_modules: tuple[str, ...] = ("q_lin", "v_lin")
     head: TargetHead = "masked_slot"
@@ -126,9 +126,10 @@ def with_head(
     if (head == "cls") == (model.classified == category):
         return model
     classifier = category if head == "cls" else None
+    size: dict[str, Any] = {**model.size, "classifier": classifier, "n_classes": None}
     made = PhenotypeGeneTransformer(
         model.vocabulary,
-        **{**model.size, "classifier": classifier, "n_classes": None},
+        **size,
         checkpoint_activations=model.checkpoint_activations,
         compile=model.compiled,
     )
@@ -145,8 +146,8 @@ def prepare(model: PhenotypeGeneTransformer, finetune: FineTuning) -> None:
     Raises
     ------
     ConfigError
-        If the model has fewer blocks than `last_k`, no module of `lora_modules`, or `peft` is not
-        installed.
+        If the model has fewer blocks than `last_k`, no module of `lora_modules` or a head that is
+        its embedding and nothing else learns, or `peft` is not installed.
     """
     blocks = range(len(model.blocks))
     if finetune.arm == "last_k" and finetune.last_k > len(blocks):
@@ -168,6 +169,13 @@ def prepare(model: PhenotypeGeneTransformer, finetune: FineTuning) -> None:
     for name, weight in model.named_parameters():
         learns = name.startswith((*trained, *HEADS[finetune.head])) or "lora_" in name
         weight.requires_grad_(learns and not name.startswith(other_head))
+    if not any(weight.requires_grad and weight.ndim > 1 for weight in model.parameters()):
+        raise ConfigError(
+            "the model's head has no weights of its own: it is the value embedding",
+            where="finetune.head",
+            expected="cls",
+            found=f"{finetune.head} with finetune.arm={finetune.arm}",
+        )
 
 
 def freeze(model: PhenotypeGeneTransformer) -> None:

@@ -16,7 +16,7 @@ __all__ = ["HistoryCallback"]
 class HistoryCallback(lightning.Callback):
     """Writes `training.csv`, a row an epoch, complete after every epoch.
 
-    A resumed training continues the file.
+    Of several processes the main one writes it. A resumed training continues the file.
     """
 
     def __init__(self, file: Path) -> None:
@@ -24,6 +24,8 @@ class HistoryCallback(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Replace the row of this epoch or add it."""
+        if not trainer.is_global_zero:
+            return
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
         row = pd.DataFrame([{"epoch": trainer.current_epoch + 1, **metrics}])
         if self.file.is_file():

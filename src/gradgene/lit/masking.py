@@ -104,7 +104,7 @@ def mask_tokens(
     that is missing in the data is never asked for.
     """
     draw = partial(uniform, seeds_n)
-    n, length = tokens.input_ids_nt.shape
+    length = tokens.input_ids_nt.shape[1]
     is_gene_nt = tokens.gene_ids_nt >= 0
     masked_nt = is_gene_nt & (draw(length, 0) < masking.gene_rate)
     dropped_nt = torch.zeros_like(masked_nt)
@@ -149,7 +149,7 @@ def _absent_genes(gene_ids_nt: Tensor, n_genes: int, uniform_nt: Tensor) -> Tens
     The r-th absent gene is r plus the number of present genes before it. With the present genes
     e_0 < e_1 < … these are the j for which e_j - j <= r.
     """
-    n, length = gene_ids_nt.shape
+    length = gene_ids_nt.shape[1]
     place_t = torch.arange(length, device=gene_ids_nt.device)
     present_nt = gene_ids_nt >= 0
     sorted_nt = gene_ids_nt.masked_fill(~present_nt, n_genes + length).sort(dim=1).values

@@ -66,6 +66,8 @@ class PhenotypeModule(lightning.LightningModule):
         Of dropout: what a batch draws depends on this, its epoch, its number and the rank alone.
     """
 
+    weights_c: Tensor | None
+
     def __init__(
         self,
         model: PhenotypeGeneTransformer,
@@ -137,7 +139,9 @@ class PhenotypeModule(lightning.LightningModule):
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
         loss = self.loss(*self.logits(batch))
-        self.log("train/loss", loss, on_epoch=True, on_step=False, batch_size=len(batch))
+        self.log(
+            "train/loss", loss, on_epoch=True, on_step=False, batch_size=len(batch), sync_dist=True
+        )
         return loss
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
@@ -145,12 +149,12 @@ class PhenotypeModule(lightning.LightningModule):
         logits_nc, labels_n = self.logits(batch)
         self.metrics.update(logits_nc.float().softmax(dim=1), labels_n)
         loss = self.loss(logits_nc, labels_n)
-        self.log("val/loss", loss, batch_size=len(batch), prog_bar=True)
+        self.log("val/loss", loss, batch_size=len(batch), prog_bar=True, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the epoch."""
         for name, value in self.metrics.compute().items():
-            self.log(name, value, prog_bar=name == "val/balanced_accuracy")
+            self.log(name, value, prog_bar=name == "val/balanced_accuracy", sync_dist=True)
         self.metrics.reset()
 
     def configure_optimizers(self) -> Any:

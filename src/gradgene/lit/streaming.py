@@ -9,7 +9,7 @@ was broken off goes on at any batch without reading what came before it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,7 +36,10 @@ class CellSource(Protocol):
     `nnz_n` (cells,) is an upper bound of the genes each cell expresses, known without reading.
     """
 
-    nnz_n: np.ndarray
+    @property
+    def nnz_n(self) -> np.ndarray:
+        """(cells,) integer."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -35,7 +35,7 @@ def run_compiled(block: nn.Module, x_ntd: Tensor, mask_nt: Tensor, slot: int | N
         raise ConfigError(
             "torch.compile failed on this machine",
             where="model.compile",
-            found=str(error).splitlines()[0],
+            found=" ".join(str(error).splitlines()[:2]),
             fix="install a C++ compiler, or set model.compile=false",
         ) from error
     return out_ntd

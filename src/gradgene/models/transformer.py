@@ -96,7 +96,7 @@ class PhenotypeGeneTransformer(nn.Module):
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = Vocabulary.from_dict(vocabulary)
         self.vocabulary = vocabulary
-        self.size = {
+        self.size: dict[str, Any] = {
             "dim": dim,
             "n_layers": n_layers,
             "n_heads": n_heads,
@@ -114,6 +114,7 @@ class PhenotypeGeneTransformer(nn.Module):
             "n_classes": n_classes,
         }
         _check(vocabulary, self.size)
+        self.classified = classifier
         self.checkpoint_activations, self.compiled = checkpoint_activations, compile
         make_norm = partial(NORMS[norm], dim)
         self.value_embedding = nn.Embedding(vocabulary.n_values, dim, padding_idx=vocabulary.pad_id)
@@ -125,22 +126,28 @@ class PhenotypeGeneTransformer(nn.Module):
         block = (dim, n_heads, hidden_dim, dropout, layer_norm_eps, norm, norm_first, activation)
         self.blocks = nn.ModuleList(Block(*block) for _ in range(n_layers))
         self.final_norm = make_norm(eps=layer_norm_eps) if norm_first else nn.Identity()
-        if head == "transform":
-            self.head_transform = nn.Linear(dim, dim)
-            self.head_activation = ACTIVATIONS[activation]()
-            self.head_norm: nn.Module = make_norm(eps=layer_norm_eps)
-        elif head == "sphere":
-            self.head_norm = UnitNorm()
-            self.temperature = nn.Parameter(torch.ones(()))
-        if head != "none":
-            n, bias = vocabulary.n_values, head == "transform"
-            self.head_projector = TiedProjector(n, bias) if tied else nn.Linear(dim, n, bias=bias)
-        self.classified = classifier
-        if classifier is not None or n_classes is not None:
-            n_classes = n_classes or len(vocabulary.label_ids(str(classifier)))
-            self.classifier = Classifier(dim, n_classes, dropout)
+        self._add_heads()
         if initial_std is not None:
             self.apply(partial(_initialise, std=initial_std))
+
+    def _add_heads(self) -> None:
+        size, vocabulary, dim = self.size, self.vocabulary, self.size["dim"]
+        kind, n_classes = size["head"], size["n_classes"]
+        if kind == "transform":
+            self.head_transform = nn.Linear(dim, dim)
+            self.head_activation = ACTIVATIONS[size["activation"]]()
+            self.head_norm: nn.Module = NORMS[size["norm"]](dim, eps=size["layer_norm_eps"])
+        elif kind == "sphere":
+            self.head_norm = UnitNorm()
+            self.temperature = nn.Parameter(torch.ones(()))
+        if kind != "none":
+            n, bias = vocabulary.n_values, kind == "transform"
+            tied = size["tied"]
+            self.head_projector = TiedProjector(n, bias) if tied else nn.Linear(dim, n, bias=bias)
+        if self.classified is not None:
+            n_classes = len(vocabulary.label_ids(self.classified))
+        if n_classes is not None:
+            self.classifier = Classifier(dim, n_classes, size["dropout"])
 
     def embed(self, tokens: TokenBatch) -> Tensor:
         """Total embedding (cells, tokens, dim): value plus identity, after its norm."""
@@ -171,7 +178,8 @@ class PhenotypeGeneTransformer(nn.Module):
             raise ConfigError(
                 "the model has a classifier and no head over its input ids",
                 where="model.head",
-                fix="read the category of its classifier, or load a checkpoint with such a head",
+                fix="read the category of its classifier (the classes of an imported one get their "
+                "names from id2label in its config.json)",
             )
         features_ntd = hidden_ntd
         if kind == "transform":

@@ -130,9 +130,9 @@ def blend(tokens: TokenBatch, input_rows: Tensor, baseline_rows: Tensor) -> Blen
         tokens.gene_ids_nt[input_rows], tokens.gene_ids_nt[baseline_rows]
     )
     n_union_p = (genes_pu >= 0).sum(dim=1)
-    layout = header, _n_tail(tokens, torch.cat([input_rows, baseline_rows]), header)
-    input_columns = _place(tokens, input_rows, input_pu, n_union_p, *layout)
-    baseline_columns = _place(tokens, baseline_rows, baseline_pu, n_union_p, *layout)
+    n_tail_n = _n_tail(tokens, header)
+    input_columns = _place(tokens, input_rows, input_pu, n_union_p, header, n_tail_n)
+    baseline_columns = _place(tokens, baseline_rows, baseline_pu, n_union_p, header, n_tail_n)
     gene_ids_pt = torch.full_like(input_columns, -1)
     gene_ids_pt[:, header : header + genes_pu.shape[1]] = genes_pu
     return BlendedBatch(
@@ -197,13 +197,9 @@ def _join(gene_a_pt: Tensor, gene_b_pt: Tensor) -> tuple[Tensor, Tensor, Tensor]
     )
 
 
-def _n_tail(tokens: TokenBatch, rows_n: Tensor, header: int) -> int:
-    """Number of tokens behind the genes: 1 with `[EOS]`, 0 without."""
-    n_genes_n = (tokens.gene_ids_nt[rows_n] >= 0).sum(dim=1)
-    n_tail_n = tokens.n_tokens_n[rows_n] - header - n_genes_n
-    if int(n_tail_n.min()) != int(n_tail_n.max()):
-        raise PairError("some cells end in [EOS] and others do not")
-    return int(n_tail_n[0])
+def _n_tail(tokens: TokenBatch, header: int) -> Tensor:
+    """(cells,) number of tokens behind the genes: 1 with `[EOS]`, 0 without or in a cut cell."""
+    return tokens.n_tokens_n - header - (tokens.gene_ids_nt >= 0).sum(dim=1)
 
 
 def _place(
@@ -212,9 +208,10 @@ def _place(
     columns_pu: Tensor,
     n_union_p: Tensor,
     header: int,
-    n_tail: int,
+    n_tail_n: Tensor,
 ) -> Tensor:
     """Columns of the whole blended sequence: header, union, then whatever follows the genes."""
+    n_tail = int(n_tail_n.max())
     n_genes_p = (tokens.gene_ids_nt[rows_p] >= 0).sum(dim=1)
     p, n_union = columns_pu.shape
     placed = torch.full(
@@ -223,5 +220,6 @@ def _place(
     placed[:, :header] = torch.arange(header, device=placed.device)
     placed[:, header : header + n_union] = columns_pu
     for k in range(n_tail):
-        placed[torch.arange(p), header + n_union_p + k] = header + n_genes_p + k
+        column_p = (header + n_genes_p + k).masked_fill(n_tail_n[rows_p] <= k, -1)
+        placed[torch.arange(p), header + n_union_p + k] = column_p
     return placed

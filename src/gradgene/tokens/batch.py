@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class TokenBatch:
     token_type_ids_nt: Tensor
     attention_mask_nt: Tensor
     gene_ids_nt: Tensor
-    pad_id: int = PAD
+    pad_id: int = field(default=PAD, kw_only=True)
 
     def __post_init__(self) -> None:
         shapes = {tuple(tensor.shape) for tensor in self.tensors().values()}
@@ -62,14 +62,14 @@ class TokenBatch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenBatch:
         """The same batch on another device."""
         moved = {k: v.to(device, non_blocking=non_blocking) for k, v in self.tensors().items()}
-        return replace(self, **moved)
+        return TokenBatch(**moved, pad_id=self.pad_id)
 
     def take(self, rows_n: Tensor) -> TokenBatch:
         """The cells at positions `rows_n`, trimmed to the last token of any of them."""
         used = self.attention_mask_nt[rows_n].any(dim=0).nonzero()
         length = int(used.max()) + 1 if len(used) else 0
         picked = {name: tensor[rows_n, :length] for name, tensor in self.tensors().items()}
-        return replace(self, **picked)
+        return TokenBatch(**picked, pad_id=self.pad_id)
 
     def keep(self, keep_nt: Tensor) -> TokenBatch:
         """Delete the tokens where `keep_nt` is False and close the gaps, order unchanged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def length_batches(
     starts = [0]
     while starts[-1] < len(order):
         starts.append(starts[-1] + max(1, batch_tokens // int(bound[starts[-1]])))
-    batches = [order[start:stop] for start, stop in zip(starts[:-1], starts[1:], strict=True)]
+    batches = [order[start:stop] for start, stop in pairwise(starts)]
     if rng is not None:
         batches = [batches[i] for i in rng.permutation(len(batches))]
     yield from map(torch.from_numpy, batches)

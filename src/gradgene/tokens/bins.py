@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,6 +14,7 @@ from gradgene.errors import TokenError
 
 __all__ = ["Binning", "Bins"]
 
+#: How edges become bins: as they are, at equal distances, or by the quantiles of each cell.
 Binning = Literal["fixed", "equal", "quantile"]
 
 #: Up to here comparing with every edge is faster than searching for the right one.
@@ -117,8 +119,10 @@ def _digitize(data: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
     A float32 value reaches an edge if it reaches the lowest float32 that is not below the edge, so
     the values need not be widened.
     """
+    bins: np.ndarray
     if data.dtype != np.float32:
-        return np.searchsorted(edges, data, side="right").astype(np.uint8 if len(edges) < 256 else np.int64)
+        bins = np.digitize(data, edges)
+        return bins
     low = np.array(edges, dtype=np.float32)
     low = np.where(low < np.array(edges), np.nextafter(low, np.float32(np.inf)), low)
     if len(edges) > FEW_EDGES:
@@ -130,17 +134,13 @@ def _digitize(data: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
 
 
 def _by_rank(matrix_ng: sparse.csr_matrix, expressed: np.ndarray, n_bins: int) -> np.ndarray:
-    """Bin 1 + floor(n_bins * share of the cell's expressed values that are lower); ties together."""
-    row = np.repeat(np.arange(matrix_ng.shape[0]), np.diff(matrix_ng.indptr))[expressed]
-    value = matrix_ng.data[expressed]
-    order = np.lexsort((value, row))
-    row, value = row[order], value[order]
-    n_n = np.bincount(row, minlength=matrix_ng.shape[0])
-    place = np.arange(row.size)
-    new = np.ones(row.size, dtype=bool)
-    new[1:] = (row[1:] != row[:-1]) | (value[1:] != value[:-1])
-    lowest_tie = np.maximum.accumulate(np.where(new, place, 0))
-    n_lower = lowest_tie - (np.cumsum(n_n) - n_n)[row]
+    """1 + floor(n_bins * share of the cell's expressed values that are lower); ties together."""
     bins = np.zeros(matrix_ng.nnz, dtype=np.int64)
-    bins[np.flatnonzero(expressed)[order]] = 1 + n_bins * n_lower // n_n[row]
+    for start, stop in pairwise(matrix_ng.indptr):
+        at = start + np.flatnonzero(expressed[start:stop])
+        value = matrix_ng.data[at]
+        if value.size:
+            # At least t values are lower than x if the t-th lowest is.
+            n_lower_b = -(-value.size * np.arange(1, n_bins) // n_bins)
+            bins[at] = 1 + np.searchsorted(np.sort(value)[n_lower_b - 1], value, side="left")
     return bins

@@ -22,6 +22,7 @@ TextRule = Literal["plain", "bracketed", "ascii", "ascii_by_category"]
 Genes = Literal["expressed", "stored", "all"]
 Identity = Literal["type", "position"]
 UnknownLabels = Literal["error", "mask"]
+Absent = Literal["error", "mask", "missing"]
 
 
 def _plain(category: str, label: str) -> str:
@@ -55,6 +56,7 @@ CHOICES = {
     "genes": get_args(Genes),
     "identity": get_args(Identity),
     "unknown_labels": get_args(UnknownLabels),
+    "absent": get_args(Absent),
 }
 
 
@@ -78,10 +80,12 @@ class Layout:
         `[unknown_<category>]`.
     unknown_labels
         "error", or "mask": a label without a token becomes `[MASK]`.
-    optional_columns
-        True: cells may lack the obs column of a phenotype, which then is missing in all of them.
+    absent
+        Cells without an obs column of a phenotype are an "error", or have "mask": `[MASK]` in its
+        slot, or what cells without a label have: "missing".
     missing
-        Category -> input id of its missing label, where that is not `[MASK]`.
+        Category -> input id in the slot of a cell without a label. For other categories it is the
+        token of the label `unknown`, or `[MASK]` if there is none.
     genes
         "expressed" genes only; every "stored" value, those in `bin_0` included; or "all" genes of
         the vocabulary, with attention off for those in `bin_0`.
@@ -104,7 +108,7 @@ class Layout:
     start: int | None = None
     text: TextRule = "plain"
     unknown_labels: UnknownLabels = "error"
-    optional_columns: bool = False
+    absent: Absent = "error"
     missing: Mapping[str, int] = field(default_factory=dict)
     genes: Genes = "expressed"
     identity: Identity = "type"

@@ -58,9 +58,9 @@ class Tokenizer:
         return self.encode(self.prepare(cells))
 
     def _schema_for(self, adata: ad.AnnData) -> CellSchema:
-        """Donors are needed to split cells, not to read them; some layouts need no column at all."""
+        """Donors are needed to split cells, not to read them; some layouts need no column."""
         phenotypes = self.schema.phenotypes
-        if self.vocabulary.layout.optional_columns:
+        if self.vocabulary.layout.absent != "error":
             phenotypes = tuple(c for c in phenotypes if c in adata.obs) or phenotypes
         return replace(self.schema, donor=None, phenotypes=phenotypes)
 
@@ -151,37 +151,38 @@ class Tokenizer:
 
     def _label_ids(self, cells: Cells) -> np.ndarray:
         """(cells, phenotypes) input ids."""
+        layout = self.vocabulary.layout
         ids = np.empty((len(cells), len(self.vocabulary.phenotypes)), dtype=np.int64)
         for i, category in enumerate(self.vocabulary.phenotypes):
-            if category not in cells.obs and self.vocabulary.layout.optional_columns:
-                ids[:, i] = self._missing(category)
+            if category not in cells.obs and layout.absent != "error":
+                ids[:, i] = layout.mask if layout.absent == "mask" else self._missing(category)
                 continue
-            codes_n, labels = pd.factorize(cells.obs[category])
-            known = [self._label_id(category, str(label)) for label in labels]
-            # A missing label has the code -1, which reads the last entry.
-            ids[:, i] = np.array([*known, self._unlabelled(category)])[codes_n]
+            labels = cells.obs[category].tolist()
+            known = {label: self._label_id(category, label) for label in set(labels)}
+            ids[:, i] = [known[label] for label in labels]
         return ids
 
-    def _label_id(self, category: str, label: str) -> int:
+    def _label_id(self, category: str, label: object) -> int:
+        """Input id in the slot of a category; `label` is NaN where it is missing."""
         layout = self.vocabulary.layout
+        if not isinstance(label, str):
+            return self._missing(category)
         if layout.unknown_labels == "mask" and not self.vocabulary.knows(category, label):
             return layout.mask
         return self.vocabulary.label_id(category, label)
 
     def _missing(self, category: str) -> int:
-        """Input id in the slot of a category that cells do not have."""
-        layout = self.vocabulary.layout
-        return layout.missing.get(category, layout.mask)
-
-    def _unlabelled(self, category: str) -> int:
-        """Input id in the slot of a category that this cell has no label of.
+        """Input id in the slot of a category that a cell has no label of.
 
         Reading cells turns the label `unknown` into a missing one; a model that was trained with a
         token for it gets that token.
         """
+        layout = self.vocabulary.layout
+        if category in layout.missing:
+            return layout.missing[category]
         if self.vocabulary.knows(category, "unknown"):
             return self.vocabulary.label_id(category, "unknown")
-        return self._missing(category)
+        return layout.mask
 
     def _lay_out(self, labels: np.ndarray, genes: GeneTokens) -> TokenBatch:
         """Place labels and genes into padded rows."""
@@ -195,16 +196,16 @@ class Tokenizer:
         place = np.arange(int((stop_n + ended_n).max()) if n else header)
         is_gene = (place >= header) & (place < stop_n[:, None])
         attended = place < (stop_n + ended_n)[:, None]
-        gene_ids = np.full(is_gene.shape, -1, dtype=np.int64)
-        types = np.zeros_like(gene_ids)
-        input_ids = np.full_like(gene_ids, layout.pad)
+        # One block, as a new one for each batch costs more to get than to fill.
+        gene_ids, types, input_ids = np.empty((3, *is_gene.shape), dtype=np.int64)
+        gene_ids[:], types[:], input_ids[:] = -1, 0, layout.pad
         input_ids[:, :header] = layout.cls
         input_ids[:, 1 : 1 + labels.shape[1]] = labels
         if layout.start is not None:
             input_ids[:, header - 1] = layout.start
         types[:, :header] = self._header_types()
-        input_ids[is_gene] = vocabulary.bin_offset + genes.value.astype(np.int64)
-        types[is_gene] = vocabulary.gene_offset + genes.gene
+        input_ids[is_gene] = genes.value + np.int32(vocabulary.bin_offset)
+        types[is_gene] = genes.gene + vocabulary.gene_offset
         gene_ids[is_gene] = genes.gene
         if layout.genes == "all":
             attended[is_gene] = genes.value > 0

@@ -66,7 +66,7 @@ def truncate(
 
 
 def lowest_of_each(value: np.ndarray, n_n: np.ndarray, limit: int) -> np.ndarray:
-    """bool: is an entry among the `limit` lowest of its cell; cell i has the next n_n[i] entries."""
+    """bool: is an entry among the `limit` lowest of its cell; cells follow each other."""
     kept = np.ones(value.size, dtype=bool)
     start_n = np.cumsum(n_n) - n_n
     for i in np.flatnonzero(n_n > limit):
@@ -78,8 +78,9 @@ def lowest_of_each(value: np.ndarray, n_n: np.ndarray, limit: int) -> np.ndarray
 def _draw(names: pd.Index, row: np.ndarray, gene: np.ndarray, seed: int) -> np.ndarray:
     """A number of uniform bits for each (seed, cell name, gene): SplitMix64 of all three."""
     cell_n = pd.util.hash_array(names.astype(str).to_numpy(dtype=object), categorize=False)
-    bits = cell_n[row] ^ np.uint64(seed) * np.uint64(0xD1342543DE82EF95)
+    bits = cell_n[row] ^ np.uint64(seed * 0xD1342543DE82EF95 % 2**64)
     bits = bits + gene.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+    draw: np.ndarray = bits ^ (bits >> np.uint64(31))
+    return draw

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Vocabulary:
     genes: tuple[str, ...]
     bin_edges: tuple[float, ...]
     quantile_bins: int | None = None
-    layout: Layout = Layout()
+    layout: Layout = field(default_factory=Layout)
     ids: TokenIds | None = None
 
     def __post_init__(self) -> None:
@@ -136,7 +136,9 @@ class Vocabulary:
     def category_type(self, category: str) -> int:
         """Token type of a category; raises `TokenError` if there is none of that name."""
         self._require(category)
-        return self.slot(category) if self._by_position else 1 + list(self.categories).index(category)
+        return (
+            self.slot(category) if self._by_position else 1 + list(self.categories).index(category)
+        )
 
     def slot(self, category: str) -> int:
         """Position of a category in every sequence; raises `TokenError` if it has none."""

@@ -1,0 +1,42 @@
+"""Draw the cells of a contrast out of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["draw_cells"]
+
+
+def draw_cells(
+    obs: pd.DataFrame,
+    target: str,
+    labels: Sequence[str],
+    donor: str | None,
+    n: int,
+    seed: int,
+) -> np.ndarray:
+    """Sorted positions of `n` cells, as many of each label, evenly over donors.
+
+    Every donor of a label gives as many cells as the others, or all it has if these are fewer;
+    which ones is a uniform draw. A label with fewer cells than its share gives all of them. What
+    `n` leaves over goes to the first labels.
+
+    Parameters
+    ----------
+    obs
+        (cells,) with the columns `target` and `donor`; without a donor column cells are drawn
+        uniformly.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for place, label in enumerate(labels):
+        wanted = n // len(labels) + (place < n % len(labels))
+        mine = rng.permutation(np.flatnonzero((obs[target] == label).to_numpy()))
+        donors = obs[donor].iloc[mine].astype(str).to_numpy() if donor else np.zeros(mine.size)
+        # The i-th cells of all donors come before the (i+1)-th: a round over the donors at a time.
+        turn = pd.Series(donors).groupby(donors).cumcount().to_numpy()
+        chosen.append(mine[np.argsort(turn, kind="stable")[:wanted]])
+    return np.sort(np.concatenate(chosen))

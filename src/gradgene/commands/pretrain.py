@@ -1,0 +1,189 @@
+"""`gradgene pretrain`: learn from the masked genes and phenotypes of cells streamed from files.
+
+Its settings are those of conf/pretrain.yaml. A training that was broken off anywhere, even killed,
+goes on at the exact step with the same command. What it leaves is a run that
+`gradgene train model=pretrained model.path=RUN` starts from.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from gradgene.cells import resolve_paths
+from gradgene.checkpoints import (
+    LoadedModel,
+    ModelFacts,
+    PretrainedModel,
+    load_checkpoint,
+    save_folder,
+)
+from gradgene.commands.binding import build
+from gradgene.commands.facts import RunFacts
+from gradgene.commands.options import Options
+from gradgene.commands.run_folder import RunFolder, interruptible, stamp
+from gradgene.commands.tracking import tracker
+from gradgene.errors import ConfigError
+from gradgene.lit import MaskedTokens, PretrainingModule, StepHistory, StreamDataModule
+from gradgene.provenance import provenance, settings_hash
+from gradgene.seeding import seed_everything
+from gradgene.store import read_json_lines, write_json
+
+__all__ = ["run"]
+
+#: What decides the result; of the data all but the number of workers.
+SECTIONS = ("study", "data", "model", "pretraining", "objective", "trainer")
+
+
+class PretrainingRun(RunFolder):
+    """The folder of one pretraining: its data, and which settings decide its result."""
+
+    METRICS: ClassVar = {"pretrain": ("val/",)}
+
+    def __init__(self, cfg: DictConfig, output_dir: Path) -> None:
+        super().__init__(cfg, output_dir)
+        self.facts = RunFacts(**_plain(cfg.study))
+        self.pretraining, self.objective = build(cfg.pretraining), build(cfg.objective)
+        if not isinstance(self.objective, MaskedTokens):
+            raise ConfigError(
+                "is for studies", where="objective", fix="choose objective=masked_tokens"
+            )
+        seed_everything(self.facts.seed)
+
+    @cached_property
+    def start(self) -> LoadedModel | None:
+        """The checkpoint to go on from; None for random weights."""
+        model = build(self.cfg.model)
+        return model.load() if isinstance(model, PretrainedModel) else None
+
+    @cached_property
+    def data(self) -> StreamDataModule:
+        """The cells, opened and split once."""
+        module = build(self.cfg.data)
+        if not isinstance(module, StreamDataModule):
+            raise ConfigError("is for studies", where="data", fix="choose data=stream")
+        if self.start is not None:
+            module.use_tokenizer(self.start.tokenizer)
+        with self.console.status("opening files"):
+            module.setup()
+        return module
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """The data files."""
+        return resolve_paths(self.cfg.data.path)
+
+    def key(self, stage: str) -> str:
+        """Hash of all settings that decide the result, and stamps of the files."""
+        plain = {name: dict(_plain(self.cfg[name])) for name in SECTIONS}
+        plain["study"].pop("name")
+        plain["data"].pop("workers")
+        named = [OmegaConf.select(self.cfg, key) for key in ("data.genes", "model.path")]
+        stamps = [
+            stamp(str(name)) for name in (*self.files, *named) if isinstance(name, str | Path)
+        ]
+        return settings_hash([plain, stamps])
+
+    def write_provenance(self) -> None:
+        """Write `config.yaml` and `provenance.json`; of the data sizes and times, not hashes."""
+        best = self.folder / "checkpoints" / "best.ckpt"
+        weights = best if self.is_main and best.is_file() else None
+        facts = provenance(None, weights, self.key("pretrain"), self.device)
+        facts["data"] = [{"path": str(f), "stamp": stamp(str(f))} for f in self.files]
+        self.write_config(facts)
+
+
+def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
+    """Pretrain and export the best checkpoint; continues a training that was broken off."""
+    with PretrainingRun(cfg, output_dir) as work:
+        if options.dry_run:
+            report_data(work)
+            work.plan("pretrain")
+            return
+        work.write_provenance()
+        work.stage("pretrain", pretrain)
+        work.write_provenance()
+
+
+def pretrain(work: PretrainingRun) -> None:
+    """Fit, note the best validation, and export its checkpoint as a folder."""
+    report = report_data(work)
+    if work.is_main:
+        write_json(report, work.folder / "data_report.json")
+    fit(work)
+    if not work.is_main:
+        return
+    lines = [line for line in read_json_lines(work.folder / "training.jsonl") if "val/loss" in line]
+    best = min(lines, key=lambda line: line["val/loss"])
+    metrics = {name: value for name, value in best.items() if name.startswith("val/")}
+    work.add_metrics({**metrics, "val/step": best["step"]})
+    folder = work.folder / "checkpoints"
+    loaded = load_checkpoint(folder / "best.ckpt")
+    facts = ModelFacts(
+        data=", ".join(file.name for file in work.files[:3]) + ", …" * (len(work.files) > 3),
+        data_hash=settings_hash([stamp(str(file)) for file in work.files]),
+        metrics=metrics,
+    )
+    save_folder(loaded.model, loaded.tokenizer, folder / "hf", loaded.trained_on, facts)
+    work.console.print(
+        f"best after step {best['step']}: loss {best['val/loss']:.4f}, "
+        + ", ".join(f"{k[4:]} {v:.3f}" for k, v in metrics.items() if k.endswith("/accuracy"))
+    )
+
+
+def fit(work: PretrainingRun) -> None:
+    """Run Lightning's fit, from the last checkpoint where one is left from an interruption."""
+    data, folder = work.data, work.folder / "checkpoints"
+    callbacks = build(work.cfg.callbacks)
+    for name in ("checkpoint", "last"):
+        if name in callbacks:
+            callbacks[name] = callbacks[name](dirpath=folder)
+    last = folder / "last.ckpt"
+    if last.is_file():
+        load_checkpoint(last)  # a damaged one is refused here, in one line
+    logger = tracker(work)
+    if logger is not None:
+        logger.log_hyperparams(_plain(work.cfg))
+    trainer = work.trainer(
+        logger=logger or False,
+        callbacks=[*callbacks.values(), StepHistory(work.folder / "training.jsonl")],
+    )
+    data.trainer = trainer  # the number of steps depends on the number of processes
+    module = PretrainingModule(
+        model=build(work.cfg.model)(data.tokenizer.vocabulary).train(),
+        schema=data.schema,
+        pretraining=work.pretraining,
+        objective=work.objective,
+        n_batches=len(data.training),
+        trained_on=trained_on(work),
+        seed=work.facts.seed,
+    )
+    with interruptible():
+        trainer.fit(
+            module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True
+        )
+
+
+def trained_on(work: PretrainingRun) -> list[str]:
+    """Donors (or cells) it learns from or is selected on, before as well where it goes on."""
+    before = work.start.trained_on if work.start is not None else ()
+    return sorted({*before, *work.data.units("train"), *work.data.units("validation")})
+
+
+def report_data(work: PretrainingRun) -> dict[str, Any]:
+    """What was opened and how it was split, said in a line."""
+    report = work.data.report()
+    n_cells = report["n_cells"]
+    said = [f"{report['n_cells_kept']} cells x {report['n_genes']} genes"]
+    said += [f"{n_cells['train']} to train on, {n_cells['validation']} to validate"]
+    said += [f"{n_cells['test']} held out ({report['split']})"]
+    said += [f"left out {n} cells ({reason})" for reason, n in report["dropped"].items()]
+    work.console.print("; ".join([*said, *report["notes"]]))
+    return report
+
+
+def _plain(cfg: Any) -> Any:
+    return OmegaConf.to_container(cfg, resolve=True)

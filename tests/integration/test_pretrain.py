@@ -1,0 +1,180 @@
+"""`gradgene pretrain`: a run others can start from, and kill -9 loses nothing but time."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gradgene.checkpoints import load_checkpoint
+from gradgene.commands.main import main
+from tests.integration.tiny import contents, progress
+from tests.planted import make_adata
+
+PATIENCE_S = 240
+WORDS = (
+    "study.name=tiny study.donor=donor data.phenotypes=[disease,cell_type,sex] "
+    "data.bin_edges=[0.1,4,5,6,7] data.holdout_donors=[d4,d5] data.validation=0.2 "
+    "data.train_tokens=12 data.epochs=6 data.batch_tokens=300 data.fetch_cells=64 "
+    "data.block_cells=4 model.dim=16 model.n_heads=2 model.hidden_dim=32 logger=none "
+    "callbacks.last.every_n_steps=4 trainer.log_every_n_steps=1"
+).split()
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A glob of two files of 100 cells, with other orders of genes."""
+    folder = tmp_path_factory.mktemp("shards")
+    for i in range(2):
+        adata = make_adata(100, 30, n_donors=6, seed=i)
+        adata.obs_names = [f"{i}-{name}" for name in adata.obs_names]
+        (adata[:, ::-1].copy() if i else adata).write_h5ad(folder / f"{i}.h5ad")
+    return folder / "*.h5ad"
+
+
+def line(shards: Path, folder: Path, *more: str) -> list[str]:
+    """The words of the command; later ones win."""
+    given = {word.partition("=")[0] for word in more}
+    kept = [word for word in WORDS if word.partition("=")[0] not in given]
+    return ["pretrain", *kept, f"data.path={shards}", f"paths.output_dir={folder}", *more]
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    file = folder / "training.jsonl"
+    return [json.loads(text) for text in file.read_text().splitlines()] if file.is_file() else []
+
+
+@pytest.fixture(scope="module")
+def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without a stop, in a process of its own; not to be changed."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    subprocess.run(
+        [sys.executable, "-m", "gradgene", *line(shards, folder)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=PATIENCE_S,
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_has_what_others_start_from(finished: Path) -> None:
+    names = set(contents(finished))
+    checkpoints = {f"checkpoints/{n}" for n in ("best.ckpt", "last.ckpt", "training.json")}
+    hf = {f"checkpoints/hf/{n}" for n in ("config.json", "model.safetensors", "vocabulary.json")}
+    files = "config.yaml provenance.json metrics.json progress.jsonl data_report.json".split()
+    assert names >= {*checkpoints, *hf, *files, "training.jsonl"}
+    assert not [name for name in names if name.rpartition("/")[2].startswith(".")]
+    assert [stage["stage"] for stage in progress(finished)] == ["pretrain"]
+    best, exported = (load_checkpoint(finished, kind) for kind in ("lightning", "folder"))
+    assert best.trained_on == exported.trained_on == ("d0", "d1", "d2", "d3")
+    assert exported.vocabulary.phenotypes == ("disease", "cell_type", "sex")
+    for name, weight in best.model.state_dict().items():
+        assert torch.equal(weight, exported.model.state_dict()[name])
+
+
+@pytest.mark.slow
+def test_metrics_are_of_the_best_validation(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    validations = [v for v in history(finished) if "val/loss" in v]
+    assert len(validations) == 10  # trainer.val_check_interval=0.1
+    best = min(validations, key=lambda v: v["val/loss"])
+    assert metrics.pop("val/step") == best["step"]
+    assert metrics == {k: v for k, v in best.items() if k.startswith("val/")}
+    assert (
+        torch.load(finished / "checkpoints/best.ckpt", weights_only=True)["global_step"]
+        == (best["step"])
+    )
+    assert {"val/disease/accuracy", "val/bins/macro_f1", "val/bins/within_one"} <= set(metrics)
+    provenance = json.loads((finished / "provenance.json").read_text())
+    assert [Path(f["path"]).name for f in provenance["data"]] == ["0.h5ad", "1.h5ad"]
+    assert provenance["checkpoint"]["sha256"]
+
+
+@pytest.mark.slow
+def test_kill_9_and_the_same_command_goes_on_at_the_step(
+    shards: Path, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "gradgene", *line(shards, folder)]
+    n_lines = len(history(finished))
+    for share in (0.3, 0.7):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            until = time.monotonic() + PATIENCE_S
+            while len(history_so_far(folder)) < share * n_lines:
+                assert process.poll() is None and time.monotonic() < until
+                time.sleep(0.01)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert not (folder / "progress.jsonl").exists()
+    begun = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+    assert begun > 0
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE_S)
+    assert history(folder) == history(finished)
+    for name in ("best", "last"):
+        found, expected = (
+            torch.load(f / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"]
+            for f in (folder, finished)
+        )
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def history_so_far(folder: Path) -> list[str]:
+    """Lines of a file that is being written."""
+    file = folder / "training.jsonl"
+    return file.read_text().splitlines() if file.is_file() else []
+
+
+@pytest.mark.slow
+def test_the_same_command_again_does_nothing(shards: Path, finished: Path) -> None:
+    before = contents(finished)
+    assert main(line(shards, finished)) == 0
+    after = contents(finished)
+    assert {k: v for k, v in after.items() if k != "provenance.json"} == {
+        k: v for k, v in before.items() if k != "provenance.json"
+    }
+
+
+@pytest.mark.slow
+def test_other_settings_in_the_same_folder_are_refused(shards: Path, finished: Path, refused):
+    assert "other settings" in refused(*line(shards, finished, "objective.gene_rate=0.3"))
+    assert main([*line(shards, finished, "data.workers=1")]) == 0, "workers change no result"
+
+
+def test_dry_run_writes_nothing(shards: Path, tmp_path: Path, capsys) -> None:
+    assert main([*line(shards, tmp_path / "run"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "pretrain: to do" in said and "held-out donors d4, d5" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("objective=masked_target",), "masked_tokens"),
+        (("objective.gene_rate=2",), "objective.gene_rate"),
+        (("data.holdout_donors=[nobody]",), "nobody"),
+        (("data.phenotypes=[diseases]",), "disease"),
+        (("pretraining.learning_rte=1",), "learning_rate"),
+        (("callbacks.last.every_n_steps=0",), "every_n_steps"),
+        (("study.target=disease",), "study.target"),
+        (("trainer.max_epochs=3", "data.validation=0"), "data.validation"),
+    ],
+)
+def test_mistakes_are_one_line(words, told, shards, tmp_path, refused) -> None:
+    assert told in refused(*line(shards, tmp_path / "run", *words))
+    assert not list(tmp_path.glob("run/checkpoints/*.ckpt"))
+
+
+def test_data_of_a_study_are_refused(cells_file: Path, tmp_path: Path, refused) -> None:
+    words = [w for w in line(cells_file, tmp_path / "run") if not w.startswith("data.")]
+    assert "study.target" in refused(*words, "data=h5ad", f"data.path={cells_file}", "data.phenotypes=[disease]")
