@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import anndata as ad
@@ -390,25 +388,10 @@ def sparse_study(n: int, n_genes: int, n_expressed: int) -> tuple[ad.AnnData, To
     return adata, Tokenizer(Vocabulary.from_cells(cells, edges), schema)
 
 
-@pytest.mark.slow
-def test_a_batch_is_far_faster_than_its_cells_one_by_one() -> None:
-    """2,000 expressed genes a cell, in batches of 128, in one thread; the best of 20."""
-    adata, tokenizer = sparse_study(256, 20_000, 2000)
+def test_a_batch_is_its_cells_one_by_one() -> None:
+    """The straightforward loop over AnnData slices that `gradgene benchmark data` times."""
+    adata, tokenizer = sparse_study(24, 600, 200)
     cells = tokenizer.prepare(cells_from_anndata(adata, tokenizer.schema))
-
-    def seconds(run: Callable[[], object], repeats: int) -> float:
-        times = []
-        for _ in range(repeats):
-            start = time.process_time()
-            run()
-            times.append(time.process_time() - start)
-        return min(times)
-
-    def batched() -> None:
-        for start in (0, 128):
-            tokenizer.encode(cells.take(np.arange(start, start + 128)))
-
-    fast = seconds(batched, 20)  # memory that an allocator has seen before is quicker
-    slow = seconds(lambda: tokenise_one_by_one(adata[:128], tokenizer), 1) * 2
-    assert slow / fast >= 30
-    assert 256 / fast >= 10_000
+    ours, loop = tokenizer.encode(cells), tokenise_one_by_one(adata, tokenizer)
+    for name, tensor in ours.tensors().items():
+        assert torch.equal(tensor, loop.tensors()[name]), name

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -38,12 +39,12 @@ class FileGenes:
     ensembl_ids: tuple[str, ...]
     symbols: tuple[str, ...]
 
-    @property
+    @cached_property
     def named_by_ids(self) -> bool:
         """Whether most names are Ensembl ids."""
         return _mostly_ensembl(self.names)
 
-    @property
+    @cached_property
     def has_ids(self) -> bool:
         """Whether most genes have an Ensembl id."""
         return sum(map(bool, self.ensembl_ids)) > len(self.ensembl_ids) / 2
@@ -62,6 +63,7 @@ class JoinedGenes:
     notes: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=1 << 18)  # files of one atlas repeat each other's genes
 def strip_version(gene: str) -> str:
     """An Ensembl id without its version; anything else as it is."""
     match = VERSIONED.fullmatch(gene)
@@ -115,6 +117,8 @@ def join_genes(files: Sequence[FileGenes]) -> JoinedGenes:
 
 def _with_ids(files: Sequence[FileGenes]) -> list[FileGenes]:
     """Files without Ensembl ids get those that other files give for their symbols."""
+    if all(f.has_ids for f in files):
+        return list(files)
     known: dict[str, str] = {}
     for file in files:
         if file.has_ids:
