@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from gradgene.commands import benchmark, benchmark_data, benchmark_training
@@ -109,6 +110,11 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "figures.csv")
     assert list(table["figure"]) == ["speed", "ratio", "memory"] and table["value"].isna()[1]
     assert list(pd.read_csv(tmp_path / "steps.csv")["step"]) == [1, 2]
+
+
+def test_the_threads_asked_for_are_reported() -> None:
+    assert machine("cpu", 0, threads=3)["threads"] == 3
+    assert machine("cpu", 0)["threads"] == torch.get_num_threads()
 
 
 def test_a_figure_is_found_by_part_and_name() -> None:

@@ -117,7 +117,7 @@ def test_training_a_study_in_two_processes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["study", "attribute", "prune"])
 def test_explaining_is_for_one_process(command: str, tmp_path: Path) -> None:
     file = write_cells(tmp_path / "cells.h5ad")
-    with pytest.raises(AssertionError, match="several processes.*trainer.devices|trainer.devices"):
+    with pytest.raises(AssertionError, match="in several processes"):
         run("-m", "gradgene", command, *words(file, tmp_path / "run", "trainer=ddp_cpu"))
 
 

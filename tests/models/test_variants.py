@@ -285,6 +285,6 @@ def test_a_failing_compiler_is_named(
     model = make_model(tiny_tokenizer.vocabulary, compile=True).train()
     with pytest.raises(ConfigError, match=r"model\.compile: torch\.compile failed.*no c\+\+"):
         model(tiny_tokens)
-    wrong = tiny_tokens.input_ids_nt[:, :1]
-    with pytest.raises(RuntimeError, match=r"size|expand|shape"):  # the model's own errors stay
-        model.encode(torch.zeros(60, 4, 3, dtype=torch.float64), wrong.bool())
+    narrow = torch.zeros(60, 4, 3, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="3"):  # mistakes of the caller are not the compiler's
+        model.encode(narrow, tiny_tokens.attention_mask_nt[:, :4])

@@ -83,9 +83,10 @@ def call(options: Options) -> None:
     require_writable(folder)
     seed_everything(settings.seed)
     console = Console(soft_wrap=True)
-    facts = machine(getattr(settings, "device", "cpu"), settings.seed)
+    given = asdict(settings)
+    facts = machine(given.get("device", "cpu"), settings.seed, given.get("threads"))
     findings: Findings = module.measure(settings, console)
-    write(folder, {"benchmark": name, "settings": asdict(settings), "machine": facts}, findings)
+    write(folder, {"benchmark": name, "settings": given, "machine": facts}, findings)
     console.print(show(name, facts, findings))
     console.print(f"results: {folder}")
 

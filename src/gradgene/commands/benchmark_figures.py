@@ -133,12 +133,16 @@ def check_positive(settings: Any, *names: str) -> None:
             raise ConfigError("is too small", where=name, expected="above 0", found=str(value))
 
 
-def machine(device: str, seed: int) -> dict[str, Any]:
-    """The machine and the versions that a number belongs to."""
+def machine(device: str, seed: int, threads: int | None = None) -> dict[str, Any]:
+    """The machine and the versions that a number belongs to.
+
+    `threads` are those torch will be given, None for as many as it has.
+    """
     facts = provenance(None, None, settings_hash({}), device)
-    kept = ("gradgene", "python", "platform", "device", "threads", "packages")
+    kept = ("gradgene", "python", "platform", "device", "packages")
     return {
         **{key: facts[key] for key in kept},
+        "threads": threads or facts["threads"],
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(_memory_gb(), 1),

@@ -65,8 +65,9 @@ class MaskedMetrics(Metric):
 
     def update(self, logits_mv: Tensor, labels_m: Tensor, loss: Tensor) -> None:
         """Count m masked tokens: their logits over the input ids, labels, and summed loss."""
-        self.loss += loss.detach()
-        self.n_tokens += len(labels_m)
+        # Not in place: a state may come from a validation in inference mode.
+        self.loss = self.loss + loss.detach()
+        self.n_tokens = self.n_tokens + len(labels_m)
         group_m = self.get_buffer("group_v")[labels_m]
         class_m = self.get_buffer("class_v")[labels_m]
         for i, name in enumerate(self.groups):
@@ -75,9 +76,11 @@ class MaskedMetrics(Metric):
             true_k = class_m[mine_m]
             counts_cc = getattr(self, f"confusion_{i}")
             place_k = true_k * len(counts_cc) + logits_kc.argmax(dim=1)
-            counts_cc += place_k.bincount(minlength=counts_cc.numel()).view_as(counts_cc)
+            more_cc = place_k.bincount(minlength=counts_cc.numel()).view_as(counts_cc)
+            setattr(self, f"confusion_{i}", counts_cc + more_cc)
             if name == BINS:
-                self.surprise += F.cross_entropy(logits_kc, true_k, reduction="sum")
+                surprise = F.cross_entropy(logits_kc, true_k, reduction="sum")
+                self.surprise = self.surprise + surprise
 
     def compute(self) -> dict[str, Tensor]:
         """Name -> value over all processes; what was never asked for is left out."""
