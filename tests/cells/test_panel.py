@@ -40,6 +40,19 @@ def test_the_same_genes_as_scanpy(seed: int, n: int, logged: bool) -> None:
     assert list(chosen) == [g for g in cells.genes if g in set(chosen)]
 
 
+def test_variance_is_that_of_log1p_values() -> None:
+    """An abundant gene of much variance is kept, a rare one of high dispersion is not."""
+    matrix = np.zeros((40, 50))
+    matrix[:, 0] = 50  # abundant, the same everywhere
+    matrix[::2, 1] = 90  # abundant, and in every other cell only
+    matrix[0, 2] = 6  # in one cell
+    cells = with_matrix(matrix)
+    assert choose_genes(cells, 1, "variance") == cells.genes[1:2]
+    assert choose_genes(cells, 2, "variance") == cells.genes[1:3]
+    with pytest.raises(CellsError, match=r"data\.gene_rule: unknown rule 'sd'"):
+        choose_genes(cells, 2, "sd")  # type: ignore[arg-type]
+
+
 def test_more_than_there_are_is_every_gene_seen() -> None:
     cells = make_cells(n=20)
     assert choose_genes(cells, 50) == choose_genes(cells, 5000) == cells.genes

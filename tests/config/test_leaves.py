@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from gradgene.commands.binding import bind, missing_keys
 from gradgene.commands.groups import conf_dir, describe, groups
@@ -48,19 +50,31 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRADGENE_SHARED", raising=False)
 
 
-def composed(*overrides: str) -> DictConfig:
+#: conf/<root>.yaml, and the groups whose every leaf fits both.
+ROOTS = ("config", "pretrain")
+SHARED = ("model", "trainer", "logger")
+
+
+def composed(*overrides: str, root: str = "config") -> DictConfig:
     """Compose with these overrides and dummies for the facts of the study that are missing."""
     conf = _conf()
     assert conf is not None
     with initialize_config_dir(str(conf), version_base="1.3"):
-        missing = missing_keys(compose("config", overrides=list(overrides)))
+        missing = missing_keys(compose(root, overrides=list(overrides)))
         dummies = [f"{key}={value}" for key, value in STUDY.items() if key in missing]
-        return compose("config", overrides=[*overrides, *dummies])
+        return compose(root, overrides=[*overrides, *dummies])
 
 
 @pytest.mark.parametrize(("group", "leaf", "file"), LEAVES)
 def test_leaf_composes_and_binds(group: str, leaf: str, file: Path) -> None:
-    bind(composed(f"{group}={leaf}"), missing_ok=True)
+    """With every root that its group belongs to, if it is shared, otherwise with one of them."""
+    refused = []
+    for root in ROOTS:
+        try:
+            bind(composed(f"{group}={leaf}", root=root), missing_ok=True)
+        except (ConfigError, HydraException, OmegaConfBaseException) as error:
+            refused.append(f"{root}: {error}")
+    assert len(refused) < (1 if group in SHARED else len(ROOTS)), refused
 
 
 @pytest.mark.parametrize(("group", "leaf", "file"), LEAVES)
@@ -77,11 +91,12 @@ def test_target_only_in_leaves(group: str, leaf: str, file: Path) -> None:
 
 
 @pytest.mark.skipif(_conf() is None, reason="no conf/ yet")
-def test_the_defaults_leave_only_study_facts_open() -> None:
+@pytest.mark.parametrize("root", ROOTS)
+def test_the_defaults_leave_only_study_facts_open(root: str) -> None:
     conf = _conf()
     assert conf is not None
     with initialize_config_dir(str(conf), version_base="1.3"):
-        missing = missing_keys(compose("config"))
+        missing = missing_keys(compose(root))
     assert {key for key in missing if key.startswith("study.")} <= set(STUDY)
 
 
@@ -96,8 +111,20 @@ def _closed(section: object) -> bool:
 
 
 @pytest.mark.skipif(_conf() is None, reason="no conf/ yet")
-def test_a_typo_in_any_section_is_an_error() -> None:
+@pytest.mark.parametrize("root", ROOTS)
+def test_a_typo_in_any_section_is_an_error(root: str) -> None:
     """Not one section of the defaults accepts a key that nothing reads."""
-    for section in [str(k) for k, v in composed().items() if _closed(v)]:
+    for section in [str(k) for k, v in composed(root=root).items() if _closed(v)]:
         with pytest.raises(ConfigError, match=f"{section}.*no_such_key"):
-            bind(composed(f"+{section}.no_such_key=1"), missing_ok=True)
+            bind(composed(f"+{section}.no_such_key=1", root=root), missing_ok=True)
+
+
+def test_the_experiment_of_a_pretraining_holds_out_what_its_study_does() -> None:
+    """Otherwise the study would judge a model on donors it was pretrained on."""
+    pretrain = composed("experiment=kang_pretrain", root="pretrain")
+    study = composed("experiment=kang_ifnb")
+    assert set(pretrain.data.holdout_donors) == set(study.data.holdout_donors)
+    for key in ("path", "phenotypes", "genes", "bin_edges", "values", "layer", "gene_key"):
+        assert pretrain.data[key] == study.data[key], key
+    assert pretrain.study.filters == study.study.filters
+    assert pretrain.study.donor == study.study.donor

@@ -21,6 +21,7 @@ from gradgene.cells import (
     require_label,
     split_cells,
 )
+from gradgene.cells.panel import GeneRule
 from gradgene.cells.schema import ValueKind
 from gradgene.cells.shards import without_empty
 from gradgene.errors import CellsError, ConfigError
@@ -42,7 +43,9 @@ class CellDataModule(lightning.LightningDataModule):
     bin_edges, binning, n_bins
         Expression bins as `Bins.of` makes them; values below the first edge are not expressed.
     genes
-        None (all seen in training), n highly variable in training cells, or a file.
+        None (all seen in training), n most variable in training cells, or a file.
+    gene_rule
+        What most variable means, as in `choose_genes`.
     holdout_donors
         Donors (names or fraction) held out for judging.
     validation
@@ -82,6 +85,7 @@ class CellDataModule(lightning.LightningDataModule):
         values: ValueKind = "counts",
         gene_key: str | None = None,
         genes: int | str | None = None,
+        gene_rule: GeneRule = "seurat",
         binning: Binning = "fixed",
         n_bins: int | None = None,
         holdout_donors: tuple[str, ...] | float = 0.3,
@@ -109,6 +113,7 @@ class CellDataModule(lightning.LightningDataModule):
         self.schema = CellSchema(tuple(phenotypes), donor, layer, values, gene_key)
         self.query = CellQuery({k: tuple(v) for k, v in (filters or {}).items()})
         self.bins = Bins.of(binning, bin_edges, n_bins)
+        self.gene_rule: GeneRule = gene_rule
         self.genes, self.max_cells, self.seed = genes, max_cells, seed
         self.holdout_donors, self.validation = holdout_donors, validation
         self.validation_donors = validation_donors
@@ -161,7 +166,7 @@ class CellDataModule(lightning.LightningDataModule):
         if hasattr(self, "tokenizer"):
             self.cells = self.tokenizer.prepare(cells)
         else:
-            panel = choose_genes(cells.take(self.split.train_n), self.genes)
+            panel = choose_genes(cells.take(self.split.train_n), self.genes, self.gene_rule)
             self.cells = log_normalise(cells).with_genes(panel)
             vocabulary = Vocabulary.from_cells(self.cells, self.bins)
             self.tokenizer = Tokenizer(vocabulary, self.schema)

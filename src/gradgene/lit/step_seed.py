@@ -15,4 +15,9 @@ def seed_step(*words: int) -> None:
     training draws what an uninterrupted one would have drawn, and no two ranks draw the same.
     """
     state = np.random.SeedSequence(words).generate_state(2, np.uint32)
-    torch.manual_seed(int(state[0]) << 31 ^ int(state[1]))
+    seed = int(state[0]) << 31 ^ int(state[1])
+    # What `torch.manual_seed` does, without the stack trace it formats for every absent device:
+    # that takes longer than a small model's optimiser step.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)

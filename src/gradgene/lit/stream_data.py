@@ -20,6 +20,7 @@ from gradgene.cells import (
     choose_genes,
     split_cells,
 )
+from gradgene.cells.panel import GeneRule
 from gradgene.cells.schema import ValueKind
 from gradgene.errors import CellsError, ConfigError
 from gradgene.lit.streaming import Streaming, TokenStream
@@ -44,6 +45,8 @@ class StreamDataModule(lightning.LightningDataModule):
         The expression bins, as `Bins.of` takes them.
     genes
         None for all, n for the most variable ones of `gene_sample` training cells, or a file.
+    gene_rule
+        What most variable means, as in `choose_genes`.
     gene_sample
         Largest number of training cells, drawn at random, that choose the genes.
     holdout_donors
@@ -78,6 +81,7 @@ class StreamDataModule(lightning.LightningDataModule):
         binning: Binning = "fixed",
         n_bins: int | None = None,
         genes: int | str | None = None,
+        gene_rule: GeneRule = "seurat",
         gene_sample: int = 20_000,
         holdout_donors: tuple[str, ...] | float = 0.0,
         validation: float = 0.05,
@@ -104,6 +108,7 @@ class StreamDataModule(lightning.LightningDataModule):
         self.schema = CellSchema(tuple(phenotypes), donor, layer, values, gene_key)
         self.query = CellQuery({k: tuple(v) for k, v in (filters or {}).items()})
         self.bins = Bins.of(binning, bin_edges, n_bins)
+        self.gene_rule: GeneRule = gene_rule
         self.genes, self.gene_sample, self.seed = genes, gene_sample, seed
         self.holdout_donors, self.validation = holdout_donors, validation
         self.validation_donors = validation_donors
@@ -160,7 +165,7 @@ class StreamDataModule(lightning.LightningDataModule):
         else:
             rng = np.random.default_rng([self.seed, 1])
             sample_n = np.sort(rng.permutation(train_n)[: self.gene_sample])
-            panel = choose_genes(shards.read(sample_n), self.genes)
+            panel = choose_genes(shards.read(sample_n), self.genes, self.gene_rule)
         seen = shards.obs.iloc[np.concatenate([train_n, self.split.validation_n])]
         blank_ng = sparse.csr_matrix((len(seen), len(panel)), dtype=np.float32)
         nameless = ("",) * len(panel)
