@@ -7,6 +7,7 @@ The layout is the one that the Census schema describes: a collection with `censu
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,7 @@ def write_census(folder: Path, obs: pd.DataFrame, counts_ng: np.ndarray) -> Path
     )
     summary = pd.DataFrame({"label": ["census_build_date"], "value": [BUILD_DATE]})
     obs = obs.astype({c: "category" for c in _CATEGORICAL if c in obs.columns})
+    census: Any
     with tiledbsoma.Collection.create(folder.as_uri()) as census:
         info = census.add_new_collection("census_info")
         humans = census.add_new_collection("census_data").add_new_collection(
@@ -62,7 +64,7 @@ def write_census(folder: Path, obs: pd.DataFrame, counts_ng: np.ndarray) -> Path
     return folder
 
 
-def _create(parent: tiledbsoma.Collection, name: str, frame: pd.DataFrame) -> str:
+def _create(parent: Any, name: str, frame: pd.DataFrame) -> str:
     table = parent.add_new_dataframe(
         name,
         schema=_arrow(frame).schema,

@@ -42,6 +42,7 @@ def schema_cells(seed: int = 0) -> ad.AnnData:
     low = adata.obs["donor_id"].isin(["d0", "d1", "d2", "d3"])
     adata.obs["disease"] = np.where(low & (adata.obs["disease"] == "case"), "case", "normal")
     adata.obs.loc[adata.obs_names[:7], "cell_type"] = "unknown"
+    adata.obs["stage"] = "[/] III"  # what rich would take for markup
     adata.obs["age"] = np.linspace(20.0, 80.0, 120)
     adata.obs["barcode"] = adata.obs_names
     return adata
@@ -59,6 +60,7 @@ def test_a_file(tmp_path: Path, said) -> None:
     n_case = int((adata.obs["disease"] == "case").sum())
     assert f"disease │ 2 │ │ normal ({120 - n_case}/6), case ({n_case}/4)" in text
     assert "cell_type │ 3 │ 7 │" in text and "unknown" not in text
+    assert "stage │ 1 │ │ [/] III (120/6)" in text
     assert "age" not in text.replace("stage", "") and "barcode" not in text
     assert "donors: 6 in column 'donor_id' by its name" in text
     assert f"disease │ case | normal │ all cells │ 4 | 6 │ {n_case} | {120 - n_case}" in text

@@ -124,7 +124,7 @@ def test_the_experiment_of_a_pretraining_holds_out_what_its_study_does() -> None
     pretrain = composed("experiment=kang_pretrain", root="pretrain")
     study = composed("experiment=kang_ifnb")
     assert set(pretrain.data.holdout_donors) == set(study.data.holdout_donors)
-    for key in ("path", "phenotypes", "genes", "bin_edges", "values", "layer", "gene_key"):
+    for key in ("path", "phenotypes", "genes", "gene_rule", "bin_edges", "values", "gene_key"):
         assert pretrain.data[key] == study.data[key], key
     assert pretrain.study.filters == study.study.filters
     assert pretrain.study.donor == study.study.donor

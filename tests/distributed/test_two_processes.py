@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -112,6 +113,14 @@ def test_training_a_study_in_two_processes(tmp_path: Path) -> None:
     assert [stage["stage"] for stage in progress(folder)] == ["train"]
     assert len((folder / "training.csv").read_text().splitlines()) == 1 + 2
     assert load_checkpoint(folder).model is not None
+
+
+def test_a_model_shared_out_is_the_whole_model() -> None:
+    """FSDP with the settings of trainer=fsdp; through Lightning it needs GPUs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run(PROGRAM.with_name("sharding.py"), port)
 
 
 @pytest.mark.parametrize("command", ["study", "attribute", "prune"])

@@ -119,32 +119,44 @@ def test_a_model_is_not_judged_on_what_it_began_with(pretrained, cells_file, tmp
     assert after == before | {other}
 
 
-def test_unknown_labels_are_named_before_training(pretrained, tmp_path, refused):
+@pytest.fixture
+def relabelled(tmp_path: Path) -> Path:
+    """The cells, a tenth of them with a label that the pretrained model has not met."""
+
     def relabel(adata):
         disease = adata.obs["disease"].astype(str)
         disease.iloc[::10] = "relapse"
         adata.obs["disease"] = disease
 
-    cells = write_cells(tmp_path / "cells.h5ad", relabel)
-    for head in ("masked_slot", "cls"):
-        line = beginning(cells, tmp_path / "run", pretrained, f"finetune.head={head}")
-        error = refused("train", *line)
-        assert "model.path: the model does not know 1 of the labels of 'disease': relapse" in error
-        assert "study.filters" in error and not list((tmp_path / "run").rglob("*.ckpt"))
+    return write_cells(tmp_path / "relabelled.h5ad", relabel)
 
 
-def test_a_category_that_the_model_does_not_read(pretrained, cells_file, tmp_path, refused):
-    line = beginning(
-        cells_file,
-        tmp_path,
-        pretrained,
-        "study.target=sex",
-        "study.input=male",
-        "study.baseline=female",
-        "data.phenotypes=[disease,cell_type,sex]",
-    )
+@pytest.mark.parametrize(("head", "arm"), [("masked_slot", "lora"), ("cls", "linear_probe")])
+def test_new_labels_are_learnt_and_said(head, arm, relabelled, pretrained, tmp_path, capsys):
+    folder = tmp_path / "run"
+    more = (f"finetune={arm}", f"finetune.head={head}", "finetune.max_epochs=1")
+    assert main(["train", *beginning(relabelled, folder, pretrained, *more)]) == 0
+    said = "Labels new to the pretrained model, which learns them from scratch: disease: relapse."
+    assert said in capsys.readouterr().out.replace("\n", " ")
+    assert said in json.loads((folder / "data_report.json").read_text())["notes"]
+    for checkpoint in (folder, folder / "checkpoints" / "hf"):
+        loaded = load_checkpoint(checkpoint)
+        assert loaded.vocabulary.categories["disease"] == ("case", "control", "relapse")
+
+
+def test_a_finished_model_cannot_learn_labels(relabelled, pretrained, tmp_path, refused):
+    line = words(relabelled, tmp_path / "run", f"checkpoint.path={pretrained}")
     error = refused("train", *line)
-    assert "study.target: the model does not read the category 'sex'" in error
+    assert "checkpoint.path: the model does not know 1 of the labels of 'disease': relapse" in error
+    assert "model=pretrained" in error
+
+
+def test_a_target_that_the_model_does_not_read_gets_a_slot(pretrained, cells_file, tmp_path):
+    other = ("study.target=sex", "study.input=male", "study.baseline=female")
+    more = (*other, "data.phenotypes=[disease,cell_type,sex]", "finetune.max_epochs=1")
+    assert main(["train", *beginning(cells_file, tmp_path / "run", pretrained, *more)]) == 0
+    loaded = load_checkpoint(tmp_path / "run")
+    assert loaded.vocabulary.phenotypes == ("disease", "cell_type", "sex")
 
 
 def test_no_model_to_begin_with(cells_file, tmp_path, refused):

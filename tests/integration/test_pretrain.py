@@ -15,7 +15,7 @@ import torch
 
 from gradgene.checkpoints import load_checkpoint
 from gradgene.commands.main import main
-from tests.integration.tiny import contents, progress
+from tests.integration.tiny import contents, progress, words
 from tests.planted import make_adata
 
 PATIENCE_S = 240
@@ -177,4 +177,17 @@ def test_mistakes_are_one_line(words, told, shards, tmp_path, refused) -> None:
 
 def test_data_of_a_study_are_refused(cells_file: Path, tmp_path: Path, refused) -> None:
     words = [w for w in line(cells_file, tmp_path / "run") if not w.startswith("data.")]
-    assert "study.target" in refused(*words, "data=h5ad", f"data.path={cells_file}", "data.phenotypes=[disease]")
+    data = ("data=h5ad", f"data.path={cells_file}", "data.phenotypes=[disease]")
+    error = refused(*words, *data)
+    assert "study.target" in error and "this command" in error
+
+
+@pytest.mark.parametrize(
+    ("leaf", "told"), [("objective=masked_tokens", "objective"), ("data=stream", "data")]
+)
+def test_leaves_of_a_pretraining_are_refused_by_a_study(
+    leaf: str, told: str, cells_file: Path, tmp_path: Path, refused
+) -> None:
+    study = [w for w in words(cells_file, tmp_path / "run") if "train_tokens" not in w]
+    error = refused("train", *study, leaf)
+    assert f"error: {told}: is for `gradgene pretrain`" in error

@@ -52,6 +52,7 @@ FILES = {
 OWN_FILES = {
     *("data_report.json", "training.csv", "checkpoints/training.json"),
     *("attributions/rankings.parquet", "checkpoints/calibration.json"),
+    "checkpoints/hf/README.md",
     *("confusion.parquet", "test_donors.parquet"),
 }
 ASKED_FOR = {

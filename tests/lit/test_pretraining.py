@@ -22,7 +22,9 @@ from gradgene.lit import (
     StreamDataModule,
 )
 from gradgene.lit.masking import IGNORED, mask_tokens
+from gradgene.lit.streaming import SeededTokens
 from gradgene.models import PhenotypeGeneTransformer
+from gradgene.tokens import TokenBatch
 from tests.lit.test_phenotype import plain
 from tests.lit.toys import trainer, write
 from tests.planted import BIN_EDGES, PHENOTYPES, make_adata
@@ -260,9 +262,8 @@ def test_an_empty_batch_changes_nothing(cells: Path) -> None:
     module.log = lambda *given, **more: None  # type: ignore[method-assign,assignment]
     batch = next(iter(data.train_dataloader()))
     none = torch.zeros(0, dtype=torch.long)
-    empty = type(batch)(
-        type(batch.tokens)(**{k: v[none] for k, v in batch.tokens.tensors().items()}), none
-    )
+    nothing = {name: tensor[none] for name, tensor in batch.tokens.tensors().items()}
+    empty = SeededTokens(TokenBatch(**nothing, pad_id=batch.tokens.pad_id), none)
     loss = module.training_step(empty, 0)
     loss.backward()
     assert float(loss.detach()) == 0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradgene.cells import choose_genes, read_cells, split_cells
+from gradgene.cells import Cells, choose_genes, read_cells, split_cells
 from gradgene.errors import GradgeneError
 from gradgene.lit import StreamDataModule
 from tests.planted import BIN_EDGES, PHENOTYPES, make_adata
@@ -112,17 +112,30 @@ def test_genes_are_chosen_on_a_sample_of_training_cells(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(module(files).tokenizer.vocabulary.genes) == 40
-    seen = []
-    monkeypatch.setattr(
-        "gradgene.lit.stream_data.choose_genes",
-        lambda cells, genes: seen.append(cells) or choose_genes(cells, genes),
-    )
+    seen: list[Cells] = []
+
+    def witnessed(cells: Cells, *how: Any) -> tuple[str, ...]:
+        seen.append(cells)
+        return choose_genes(cells, *how)
+
+    monkeypatch.setattr("gradgene.lit.stream_data.choose_genes", witnessed)
     data = module(files, genes=10, gene_sample=30)
     assert len(data.tokenizer.vocabulary.genes) == 10
     assert len(seen[0]) == 30
     assert set(seen[0].obs["donor"]) <= {"d0", "d1", "d2", "d3"}
     train = data.shards.obs.index[data.split.train_n]  # type: ignore[union-attr]
     assert set(seen[0].obs.index) <= set(train)
+
+
+def test_few_genes_of_many_fill_batches_as_well(files: Path) -> None:
+    """The budget is of tokens, not of stored entries, most of which may be of other genes."""
+    data = module(files, genes=20, batch_tokens=120)
+    batches = [*data.train_dataloader()]
+    assert max(b.tokens.input_ids_nt.numel() for b in batches) <= 120 * 1.1**3
+    assert 0.4 < data.share < 0.9
+    unaware = module(files, genes=20, batch_tokens=120)
+    unaware.share = 1.0
+    assert len(batches) < 0.9 * len(unaware.train_dataloader())
 
 
 def test_labels_of_held_out_donors_are_unknown_to_the_vocabulary(

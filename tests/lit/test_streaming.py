@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradgene.errors import ConfigError
-from gradgene.lit.streaming import Fetch, SeededTokens, Streaming, TokenStream, plan_epoch
+from gradgene.lit.masking import MaskedTokens, mask_tokens
+from gradgene.lit.stream_plan import batch_sizes, plan_epoch
+from gradgene.lit.streaming import SeededTokens, Streaming, TokenStream
 from gradgene.tokens import Tokenizer
 from tests.lit.sources import CellsInMemory, padding, same, served
 from tests.planted import make_cells, make_tokenizer
@@ -64,20 +66,29 @@ def test_a_plan_shares_out_every_cell_in_equal_steps(
     plans = [plan_epoch(rows_n, length_n, streaming, words, r, world) for r in range(world)]
     assert Counter(np.concatenate([f.rows_n for p in plans for f in p])) == Counter(rows_n)
     for together in zip(*plans, strict=True):
-        assert len({len(fetch.sizes) for fetch in together}) == 1
+        assert len({fetch.n_batches for fetch in together}) == 1
         for fetch in together:
-            assert_fits(fetch, length_n, batch_tokens)
+            lengths = rng.integers(1, length_n[fetch.rows_n] + 1)  # no cell is above its bound
+            assert_fits(lengths, batch_tokens, fetch.n_batches)
+            assert (np.diff(fetch.rows_n) > 0).all()
         sizes = [len(fetch.rows_n) for fetch in together]
         assert max(sizes) - min(sizes) <= 1 and max(sizes) <= fetch_cells
 
 
-def assert_fits(fetch: Fetch, length_n: np.ndarray, batch_tokens: int) -> None:
-    """The sizes are of all rows, and cells sorted by length keep to the budget."""
-    assert sum(fetch.sizes) == len(fetch.rows_n)
-    assert (np.diff(fetch.rows_n) > 0).all()
-    lengths = -np.sort(-length_n[fetch.rows_n])
-    for part in np.split(lengths, np.cumsum(fetch.sizes)[:-1]):
+def assert_fits(length_n: np.ndarray, batch_tokens: int, n: int) -> None:
+    """All cells are in exactly n batches, and these keep to the budget."""
+    sizes = batch_sizes(length_n, batch_tokens, n)
+    assert len(sizes) == n and sum(sizes) == len(length_n)
+    for part in np.split(-np.sort(-length_n), np.cumsum(sizes)[:-1]):
         assert len(part) <= 1 or len(part) * part[0] <= batch_tokens
+    assert 0 not in sizes or max(sizes, default=0) <= 1
+
+
+def test_cells_longer_than_expected_get_the_batches_there_are() -> None:
+    length_n = np.full(100, 50)
+    sizes = batch_sizes(length_n, 1000, 3)  # five of 20 would fit
+    assert len(sizes) == 3 and sum(sizes) == 100
+    assert max(sizes) < 1.2 * 100 / 3
 
 
 def test_ranks_have_batches_of_their_own_in_full_rounds() -> None:
@@ -87,7 +98,8 @@ def test_ranks_have_batches_of_their_own_in_full_rounds() -> None:
     streaming = Streaming(batch_tokens=16384, fetch_cells=512, block_cells=16)
     for rank in range(3):
         for fetch in plan_epoch(np.arange(4000), length_n, streaming, (1,), rank, 3):
-            assert min(fetch.sizes) > 0
+            lengths = length_n[fetch.rows_n]
+            assert min(batch_sizes(lengths, streaming.batch_tokens, fetch.n_batches)) > 0
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -171,7 +183,7 @@ def test_what_was_taken_is_not_read_again(tokenizer: Tokenizer) -> None:
     source = CellsInMemory(make_cells(203, 60))
     begun = stream(source, tokenizer, epochs=1)
     first = begun.plan(0)[0]
-    n_taken = sum(map(len, islice(begun, len(first.sizes) + 1)))
+    n_taken = sum(map(len, islice(begun, first.n_batches + 1)))
     source.reads.clear()
     resumed = stream(source, tokenizer, epochs=1)
     resumed.load_state_dict(begun.state_dict())
@@ -205,6 +217,10 @@ def test_more_ranks_than_cells(tokenizer: Tokenizer) -> None:
     ranks = [[*stream(source, tokenizer, epochs=1, rank=r, world=5)] for r in range(5)]
     assert [len(batches) for batches in ranks] == [1] * 5
     assert sorted(sum(map(len, batches)) for batches in ranks) == [0, 0, 1, 1, 1]
+    vocabulary = tokenizer.vocabulary
+    for batch in (b for batches in ranks for b in batches):  # also those without cells
+        masked, _ = mask_tokens(batch.tokens, vocabulary, MaskedTokens(), batch.seeds_n)
+        assert len(masked) == len(batch)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import sparse
 
 from gradgene.cells.drawing import draw_cells
-from gradgene.cells.labels import MISSING_LABELS
+from gradgene.cells.labels import as_labels
 from gradgene.cells.schema import require_label
 from gradgene.errors import CellsError, ConfigError, LabelError, closest
 
@@ -36,8 +36,8 @@ CENSUS_COLUMNS = (
     "tissue_general",
 )
 ORGANISM = "homo_sapiens"
-#: What the schema writes where a cell's donor is not one known person.
-NO_DONOR = (*MISSING_LABELS, "pooled")
+#: What the schema writes where a cell is of one of several donors, besides missing labels.
+POOLED = ("pooled",)
 
 
 @dataclass(frozen=True)
@@ -204,8 +204,8 @@ def _read_obs(obs_frame: Any, query: CensusQuery) -> pd.DataFrame:
 
 def _known_donors(obs: pd.DataFrame) -> pd.DataFrame:
     """Leave out cells of no known donor: a study cannot hold them out."""
-    known_n = ~obs["donor_id"].astype(str).str.lower().isin(NO_DONOR)
-    return obs[known_n.to_numpy()].reset_index(drop=True)
+    donors = as_labels(obs["donor_id"])
+    return obs[~donors.isna() & ~donors.isin(POOLED)].reset_index(drop=True)
 
 
 def _draw(obs: pd.DataFrame, query: CensusQuery) -> np.ndarray:

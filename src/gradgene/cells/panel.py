@@ -94,4 +94,5 @@ def _dispersion(cells: Cells, flavor: str) -> np.ndarray:
     )
     sc.pp.highly_variable_genes(adata, flavor=flavor)
     dispersion_g = adata.var["dispersions_norm"].to_numpy(dtype=float)
-    return np.where(np.isfinite(dispersion_g), dispersion_g, -np.inf)
+    known_g: np.ndarray = np.where(np.isfinite(dispersion_g), dispersion_g, -np.inf)
+    return known_g

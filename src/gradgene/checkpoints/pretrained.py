@@ -8,8 +8,8 @@ from pathlib import Path
 from gradgene.checkpoints.gene_list import read_gene_list
 from gradgene.checkpoints.loaded import LoadedModel
 from gradgene.checkpoints.loading import load_checkpoint, weights_file
-from gradgene.errors import CheckpointError
-from gradgene.models import PhenotypeGeneTransformer
+from gradgene.errors import CheckpointError, TokenError
+from gradgene.models import PhenotypeGeneTransformer, grown
 from gradgene.tokens import Vocabulary
 
 __all__ = ["PretrainedModel"]
@@ -58,19 +58,23 @@ class PretrainedModel:
     def __call__(self, vocabulary: Vocabulary) -> PhenotypeGeneTransformer:
         """Its model, as the other leaves of `model` make one for a vocabulary.
 
+        Labels that the checkpoint does not know begin as `models.grown` says.
+
         Raises
         ------
         CheckpointError
-            If the vocabulary is not the checkpoint's own.
+            If the vocabulary is not the checkpoint's own with at most further labels.
         """
         loaded = self.load().spelled_as(vocabulary.categories)
-        if loaded.vocabulary != vocabulary:
+        try:
+            return grown(loaded.model, vocabulary)
+        except TokenError as error:
             raise CheckpointError(
-                "a pretrained model reads the vocabulary it was trained with and no other",
+                "a pretrained model reads the vocabulary it was trained with, or a larger one",
                 where="model.path",
+                found=str(error),
                 fix="tokenise the cells with the checkpoint's own tokenizer",
-            )
-        return loaded.model
+            ) from error
 
     def _require(self) -> None:
         if not Path(self.path).expanduser().exists():

@@ -41,7 +41,7 @@ def call(words: Sequence[str], settings: Sequence[str]) -> None:
             where=str(file),
             fix="choose another name, or remove the file",
         )
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)  # labels may hold brackets
     with atomic_path(file) as temporary:
         temporary.touch()  # a folder that cannot be written to is known before the download
         with console.status(f"fetching {query.n} cells from CELLxGENE Census ({query.census})"):
@@ -106,4 +106,6 @@ def tell(console: Console, cells: ad.AnnData, query: CensusQuery) -> None:
     console.print(table)
     console.print(f"release {cells.uns['census']['version']}, {cells.n_vars} genes, raw counts")
     if cells.n_obs < query.n:
-        console.print(f"[yellow]the release has {cells.n_obs} such cells, fewer than {query.n}[/]")
+        console.print(
+            f"the release has {cells.n_obs} such cells, fewer than {query.n}", style="yellow"
+        )

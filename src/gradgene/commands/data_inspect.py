@@ -39,9 +39,9 @@ def call(words: Sequence[str], settings: Sequence[str]) -> None:
     files = [look_at(path, given.get("donor")) for path in _paths(words)]
     obs = join_obs(files)
     donor = _donor(obs, given.get("donor"))
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)  # labels may hold brackets
     for line in [*shapes(files), *gene_facts([f.genes for f in files], given.get("genes"))]:
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False)
     categories = [c for c in [*SCHEMA, *sorted(set(obs.columns) - set(SCHEMA))] if c in obs.columns]
     categories = [c for c in categories if c != donor]
     console.print(labels_table(obs, categories, donor))

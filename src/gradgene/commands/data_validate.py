@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gradgene.commands.attribute import plan_pairs
@@ -50,13 +51,13 @@ def tell_cells(console: Console, data: CellDataModule) -> None:
     console.print(f"columns: {', '.join(schema.phenotypes)}; donor {schema.donor or '(none)'}")
     console.print(f"values: {schema.values}; {len(cells.genes)} genes for the model")
     for reason, count in cells.dropped.items():
-        console.print(f"[yellow]left out: {count} cells ({reason})[/]")
+        console.print(f"left out: {count} cells ({reason})", style="yellow", markup=False)
     for note in cells.notes:
-        console.print(f"[yellow]{note}[/]")
+        console.print(note, style="yellow", markup=False)
     table = Table("part", data.target, "cells", "donors")
     for row in data.table().to_dict("records"):
         donors = str(row["n_donors"]) if schema.donor else ""
-        table.add_row(row["split"], row["label"], str(row["n_cells"]), donors)
+        table.add_row(row["split"], escape(row["label"]), str(row["n_cells"]), donors)
     console.print(table)
 
 
@@ -67,5 +68,7 @@ def tell_pairs(console: Console, name: str, plan: PairPlan) -> None:
     if plan.n_skipped:
         worst = plan.skipped.sort_values("n_cells", ascending=False).iloc[0]
         console.print(
-            f"[yellow]{plan.n_skipped} input cells have no partner, most often: {worst.reason}[/]"
+            f"{plan.n_skipped} input cells have no partner, most often: {worst.reason}",
+            style="yellow",
+            markup=False,
         )

@@ -20,7 +20,21 @@ EXAMPLES = (
         "study.target=disease study.input=case study.baseline=control",
         "your own cells",
     ),
+    (
+        "gradgene pretrain study.name=atlas 'data.path=cells/*.h5ad' study.donor=donor_id "
+        "data.phenotypes=[cell_type,tissue,disease]",
+        "learn from masked genes and labels of many files",
+    ),
+    (
+        "gradgene train experiment=kang_ifnb model=pretrained model.path=runs/kang_pretrain",
+        "fine-tune what was pretrained",
+    ),
     ("gradgene report runs/demo", "write report.html again"),
+    ("gradgene data inspect my.h5ad", "labels, donors and possible contrasts of a file"),
+    (
+        'gradgene data fetch cells.h5ad "disease=Alzheimer disease,normal" tissue_general=brain',
+        "5,000 cells from CELLxGENE Census",
+    ),
     ("gradgene benchmark data cells=100000", "how fast cells are read here, in how much memory"),
     ("gradgene benchmark training model=small", "cells a second, against transformers.Trainer"),
 )

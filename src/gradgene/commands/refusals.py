@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from gradgene.checkpoints import LoadedModel
-from gradgene.errors import CheckpointError, TokenError, closest
+from gradgene.errors import CheckpointError, closest
 from gradgene.lit import CellDataModule
 from gradgene.tokens import Vocabulary
 
-__all__ = ["refuse_leak", "refuse_unknown_labels"]
+__all__ = ["refuse_leak", "refuse_unknown_labels", "unknown_labels"]
 
 
 def refuse_leak(loaded: LoadedModel, data: CellDataModule, where: str) -> None:
@@ -28,11 +28,7 @@ def refuse_leak(loaded: LoadedModel, data: CellDataModule, where: str) -> None:
 
 
 def refuse_unknown_labels(loaded: LoadedModel, data: CellDataModule, where: str) -> None:
-    """Raise `CheckpointError` if cells have labels that the model's vocabulary lacks.
-
-    Both heads need them: the classifier's columns are those of the labels, and the labels of the
-    other categories are read as tokens.
-    """
+    """Raise `CheckpointError` if cells have labels that a finished model's vocabulary lacks."""
     vocabulary = loaded.vocabulary
     if data.target not in vocabulary.phenotypes:
         raise CheckpointError(
@@ -41,24 +37,26 @@ def refuse_unknown_labels(loaded: LoadedModel, data: CellDataModule, where: str)
             expected=f"one of {closest(data.target, vocabulary.phenotypes)}",
             fix=f"use a model whose training read it among data.phenotypes, or another {where}",
         )
+    for category, unknown in unknown_labels(vocabulary, data).items():
+        raise CheckpointError(
+            f"the model does not know {len(unknown)} of the labels of {category!r}: "
+            f"{', '.join(unknown[:5])}",
+            where=where,
+            expected=closest(unknown[0], vocabulary.categories[category]),
+            fix="leave these cells out with study.filters, or train the model further with "
+            "model=pretrained model.path=..., which adds them",
+        )
+
+
+def unknown_labels(vocabulary: Vocabulary, data: CellDataModule) -> dict[str, list[str]]:
+    """Category -> labels of the cells without a token; also the target, if it has no slot."""
     # Some models read cells without one of their categories.
-    for category in (c for c in vocabulary.phenotypes if c in data.schema.phenotypes):
+    read = [c for c in vocabulary.phenotypes if c in data.schema.phenotypes]
+    unknown = {}
+    for category in dict.fromkeys((*read, data.target)):
+        known = category in vocabulary.phenotypes
         labels = {str(x) for name in data.split.names for x in data.part(name).counts_of(category)}
-        unknown = sorted(label for label in labels if not _knows(vocabulary, category, label))
-        if unknown:
-            raise CheckpointError(
-                f"the model does not know {len(unknown)} of the labels of {category!r}: "
-                f"{', '.join(unknown[:5])}",
-                where=where,
-                expected=closest(unknown[0], vocabulary.categories[category]),
-                fix="leave these cells out with study.filters, or use a model whose training read "
-                "these labels",
-            )
-
-
-def _knows(vocabulary: Vocabulary, category: str, label: str) -> bool:
-    try:
-        vocabulary.label_id(category, label)
-    except TokenError:
-        return False
-    return True
+        missing = sorted(x for x in labels if not (known and vocabulary.knows(category, x)))
+        if missing:
+            unknown[category] = missing
+    return unknown

@@ -21,10 +21,10 @@ from gradgene.checkpoints import (
 from gradgene.commands.binding import bind, build
 from gradgene.commands.facts import StudyFacts
 from gradgene.commands.groups import conf_dir
-from gradgene.commands.refusals import refuse_leak, refuse_unknown_labels
+from gradgene.commands.refusals import refuse_leak, refuse_unknown_labels, unknown_labels
 from gradgene.commands.run_folder import RunFolder, stamp
 from gradgene.errors import CheckpointError, ConfigError, closest
-from gradgene.lit import CellDataModule
+from gradgene.lit import CellDataModule, MaskedTarget
 from gradgene.provenance import file_hash, provenance, settings_hash
 from gradgene.seeding import seed_everything
 
@@ -72,6 +72,7 @@ class Workspace(RunFolder):
         self.facts = StudyFacts(**_plain(cfg.study))
         self._check_match_on()
         self._check_trainer()
+        self._check_leaves()
         self.settings: AttributionSettings = build(cfg.attribution)
         leaves = {leaf.method.name: leaf for leaf in map(self._compared, self.facts.compare)}
         leaves.pop(self.settings.method.name, None)
@@ -102,8 +103,24 @@ class Workspace(RunFolder):
             module.setup()
         if source is not None:
             refuse_leak(source, module, where)
-            refuse_unknown_labels(source, module, where)
+            if given:
+                refuse_unknown_labels(source, module, where)
+            else:
+                self._add_labels(module)
         return module
+
+    def _add_labels(self, data: CellDataModule) -> None:
+        """Give tokens to labels that the model to begin with has not met, and say so."""
+        vocabulary = data.tokenizer.vocabulary
+        new = unknown_labels(vocabulary, data)
+        if not new:
+            return
+        data.tokenizer = replace(data.tokenizer, vocabulary=vocabulary.grown(new))
+        said = "; ".join(f"{category}: {', '.join(labels)}" for category, labels in new.items())
+        assert data.cells is not None  # set up just now
+        note = f"Labels new to the pretrained model, which learns them from scratch: {said}."
+        data.cells = replace(data.cells, notes=(*data.cells.notes, note))
+        self.console.print(note)
 
     @cached_property
     def start(self) -> LoadedModel | None:
@@ -216,6 +233,17 @@ class Workspace(RunFolder):
                 expected="32-true or bf16-mixed on a CPU",
                 found="16-mixed",
             )
+
+    def _check_leaves(self) -> None:
+        """Leaves of a pretraining are in the same groups, and bind as well."""
+        for section, wanted in (("data", CellDataModule), ("objective", MaskedTarget)):
+            if not isinstance(build(self.cfg[section]), wanted):
+                raise ConfigError(
+                    "is for `gradgene pretrain`",
+                    where=section,
+                    expected=f"a leaf of {wanted.__name__}",
+                    found=str(self.cfg[section]["_target_"]),
+                )
 
     def _compared(self, name: str) -> AttributionSettings:
         file = conf_dir() / "attribution" / f"{name}.yaml"

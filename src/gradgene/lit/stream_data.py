@@ -28,6 +28,9 @@ from gradgene.tokens import Binning, Bins, Tokenizer, Vocabulary
 
 __all__ = ["StreamDataModule"]
 
+#: Training cells that tell which share of a cell's genes the vocabulary knows.
+SHARE_SAMPLE = 1000
+
 
 class StreamDataModule(lightning.LightningDataModule):
     """Splits the cells of one or many files by donor and streams token batches of them.
@@ -89,7 +92,7 @@ class StreamDataModule(lightning.LightningDataModule):
         train_tokens: int | None = None,
         epochs: int = 1,
         batch_tokens: int = 16384,
-        fetch_cells: int = 1024,
+        fetch_cells: int = 2048,
         block_cells: int = 32,
         workers: int = 0,
         seed: int = 0,
@@ -135,6 +138,7 @@ class StreamDataModule(lightning.LightningDataModule):
             )
         if not hasattr(self, "tokenizer"):
             self.tokenizer = Tokenizer(self._vocabulary(shards), self.schema)
+        self.share = self._share(shards)
         self.shards = shards
 
     def _split(self, shards: CellShards) -> Split:
@@ -179,6 +183,16 @@ class StreamDataModule(lightning.LightningDataModule):
             )
         return Vocabulary.from_cells(cells, self.bins)
 
+    def _share(self, shards: CellShards) -> float:
+        """What share of a training cell's stored entries are of the vocabulary: of most cells less.
+
+        Some cells with a larger share only make their batches a little larger than the budget.
+        """
+        rng = np.random.default_rng([self.seed, 2])
+        sample_n = np.sort(rng.permutation(self.split.train_n)[:SHARE_SAMPLE])
+        known_n = np.diff(self.tokenizer.prepare(shards.read(sample_n)).matrix_ng.indptr)
+        return float(np.quantile(known_n / shards.nnz_n[sample_n], 0.9))
+
     def units(self, name: str) -> list[str]:
         """Donors of a part of the split, or its cells where the study names no donor."""
         assert self.shards is not None
@@ -194,9 +208,9 @@ class StreamDataModule(lightning.LightningDataModule):
         dropped = {**self.shards.dropped, f"no {self.schema.donor}": no_donor}
         dropped = {reason: n for reason, n in dropped.items() if n}
         notes = [*self.shards.notes]
-        limit = self.train_tokens or len(self.tokenizer.vocabulary.genes)
-        long_n = self.shards.nnz_n[parts["train"]] > limit
-        if self.train_tokens is not None and long_n.any():
+        limit = self.train_tokens or np.inf
+        long_n = self.shards.nnz_n[parts["train"]] * self.share > limit
+        if long_n.any():
             notes.append(
                 f"{int(long_n.sum())} of {long_n.size} training cells may express more than "
                 f"{limit} genes: they show a fresh random subset each epoch."
@@ -236,6 +250,7 @@ class StreamDataModule(lightning.LightningDataModule):
             self.streaming,
             seed=self.seed,
             max_genes=max_genes,
+            share=self.share,
             rank=self.trainer.global_rank if self.trainer else 0,
             world=self.trainer.world_size if self.trainer else 1,
             **more,

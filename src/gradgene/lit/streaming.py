@@ -8,26 +8,33 @@ was broken off goes on at any batch without reading what came before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from scdataset import BlockShuffling, scDataset
+from scdataset import scDataset
 from scdataset.strategy import SamplingStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from gradgene.cells import Cells
-from gradgene.errors import ConfigError
 from gradgene.lit.masking import cell_seeds
-from gradgene.tokens import TokenBatch, Tokenizer, length_batches
+from gradgene.lit.stream_plan import (
+    SPREAD,
+    Fetch,
+    Streaming,
+    batch_sizes,
+    plan_epoch,
+    token_bound,
+)
+from gradgene.tokens import TokenBatch, Tokenizer
 
-__all__ = ["CellSource", "Fetch", "SeededTokens", "Streaming", "TokenStream", "plan_epoch"]
+__all__ = ["CellSource", "SeededTokens", "Streaming", "TokenStream"]
 
-#: In shuffled batches lengths are blurred by up to this share, so that cells change company.
-SPREAD = 0.05
+#: Cells tokenised in one go: a batch of long cells is too few to be quick.
+TOGETHER = 128
 
 
 class CellSource(Protocol):
@@ -49,50 +56,6 @@ class CellSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Streaming:
-    """How cells are read and batched.
-
-    Parameters
-    ----------
-    batch_tokens
-        Largest number of cells x tokens of the longest cell in a batch.
-    fetch_cells
-        Cells read and tokenised together; batches are made of one fetch.
-    block_cells
-        Neighbouring cells that stay together when cells are shuffled: larger reads faster.
-    workers
-        Processes that read and tokenise ahead; 0 does it between the steps. No number of them
-        changes what is in a batch.
-
-    Raises
-    ------
-    ConfigError
-        For numbers that make no batch, and blocks larger than a fetch.
-    """
-
-    batch_tokens: int = 16384
-    fetch_cells: int = 1024
-    block_cells: int = 32
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.batch_tokens, self.fetch_cells, self.block_cells) < 1 or self.workers < 0:
-            raise ConfigError(
-                "makes no batches",
-                where="data",
-                expected="batch_tokens, fetch_cells and block_cells >= 1, workers >= 0",
-                found=str(self),
-            )
-        if self.block_cells > self.fetch_cells:
-            raise ConfigError(
-                "is larger than a fetch",
-                where="data.block_cells",
-                expected=f"at most data.fetch_cells={self.fetch_cells}",
-                found=str(self.block_cells),
-            )
-
-
-@dataclass(frozen=True)
 class SeededTokens:
     """A batch of cells with the seed of everything random about each: seeds_n (cells,) int64."""
 
@@ -107,69 +70,6 @@ class SeededTokens:
         return SeededTokens(
             self.tokens.to(device, non_blocking), self.seeds_n.to(device, non_blocking=non_blocking)
         )
-
-
-@dataclass(frozen=True)
-class Fetch:
-    """What one process reads at once: ascending `rows_n`, and the number of cells of each batch.
-
-    A batch without cells stands where another rank still has one: all take the same steps.
-    """
-
-    rows_n: np.ndarray
-    sizes: tuple[int, ...]
-
-
-def plan_epoch(
-    rows_n: np.ndarray,
-    length_n: np.ndarray,
-    streaming: Streaming,
-    seed: Sequence[int] | None,
-    rank: int = 0,
-    world: int = 1,
-) -> list[Fetch]:
-    """What `rank` of `world` processes reads in an epoch, and how it is batched.
-
-    Together the ranks read every row once. All have equally many fetches, and as many batches in
-    each; a batch has at most `batch_tokens` padded tokens, if its cells are not longer than that.
-
-    Parameters
-    ----------
-    rows_n
-        Positions of the cells, ascending.
-    length_n
-        An upper bound of the tokens of every cell of the source, by position.
-    streaming
-        Sizes of blocks, fetches and batches.
-    seed
-        Whole numbers that decide the order; None for the order of the rows.
-    """
-    if seed is not None:
-        state = np.random.SeedSequence(seed).generate_state(1)
-        shuffling = BlockShuffling(streaming.block_cells, indices=rows_n)
-        rows_n = shuffling.get_indices(rows_n, seed=int(state[0]))
-    fetches = []
-    for start in range(0, len(rows_n), world * streaming.fetch_cells):
-        together_n = rows_n[start : start + world * streaming.fetch_cells]
-        parts = [np.sort(part) for part in np.array_split(together_n, world)]
-        sizes = [_sizes(length_n[part], streaming.batch_tokens) for part in parts]
-        mine = _in_exactly(sizes[rank], max(map(len, sizes)))
-        fetches.append(Fetch(parts[rank], mine))
-    return fetches
-
-
-def _sizes(length_n: np.ndarray, batch_tokens: int) -> tuple[int, ...]:
-    """Cells of each batch, longest cells first."""
-    return tuple(map(len, length_batches(torch.from_numpy(length_n), batch_tokens)))
-
-
-def _in_exactly(sizes: tuple[int, ...], n: int) -> tuple[int, ...]:
-    """As many batches as another rank has: the largest are halved, then there are empty ones."""
-    cut = list(sizes)
-    while len(cut) < n and max(cut, default=0) > 1:
-        i = int(np.argmax(cut))
-        cut[i : i + 1] = [cut[i] - cut[i] // 2, cut[i] // 2]
-    return (*cut, *[0] * (n - len(cut)))
 
 
 class TokenStream:
@@ -192,6 +92,8 @@ class TokenStream:
         Of the order. Without `shuffle` every pass is the same.
     max_genes
         Fresh random subset of a cell's genes; None serves whole cells.
+    share
+        Share of a cell's stored entries that become tokens, as `token_bound` takes it.
     rank, world
         Which share of the cells.
     """
@@ -207,16 +109,17 @@ class TokenStream:
         epochs: int = 1,
         shuffle: bool = True,
         max_genes: int | None = None,
+        share: float = 1.0,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.source, self.tokenizer, self.rows_n = source, tokenizer, rows_n
         self.streaming, self.seed, self.shuffle = streaming, seed, shuffle
         self.max_genes, self.rank, self.world = max_genes, rank, world
-        self.length_n = n_tokens_bound(source.nnz_n, tokenizer, max_genes)
+        self.length_n = token_bound(source.nnz_n, tokenizer, max_genes, share)
         if shuffle:
             self.length_n = np.ceil(self.length_n * (1 + SPREAD)).astype(np.int64)
-        n_batches = [sum(len(f.sizes) for f in self.plan(epoch)) for epoch in range(epochs)]
+        n_batches = [sum(f.n_batches for f in self.plan(epoch)) for epoch in range(epochs)]
         #: Number of batches before the end of each epoch.
         self.ends = np.cumsum(n_batches)
         self.position = self.first = 0
@@ -249,7 +152,7 @@ class TokenStream:
 
     def _epoch(self, epoch: int, skip: int) -> Iterator[SeededTokens]:
         fetches = self.plan(epoch)
-        ends = np.cumsum([len(f.sizes) for f in fetches])
+        ends = np.cumsum([f.n_batches for f in fetches])
         first = int(np.searchsorted(ends, skip, side="right"))
         skip -= int(ends[first - 1]) if first else 0
         words = (self.seed, epoch) if self.shuffle else (self.seed,)
@@ -272,16 +175,6 @@ class TokenStream:
             seed=0,
         )
         return iter(DataLoader(made, batch_size=None, num_workers=self.streaming.workers))
-
-
-def n_tokens_bound(nnz_n: np.ndarray, tokenizer: Tokenizer, max_genes: int | None) -> np.ndarray:
-    """(cells,) int64: no cell has more tokens than this, whatever it expresses."""
-    vocabulary = tokenizer.vocabulary
-    layout, n_genes = vocabulary.layout, len(vocabulary.genes)
-    genes_n = nnz_n.astype(np.int64) if layout.genes != "all" else np.full(len(nnz_n), n_genes)
-    genes_n = np.minimum(genes_n, n_genes if max_genes is None else max_genes)
-    length_n = vocabulary.n_header + genes_n + (layout.end is not None)
-    return length_n if layout.max_length is None else np.minimum(length_n, layout.max_length)
 
 
 class _Planned(SamplingStrategy):
@@ -359,26 +252,44 @@ class _Tokenise:
     def __init__(self, stream: TokenStream, fetches: list[Fetch], words: tuple[int, ...]) -> None:
         self.tokenizer, self.max_genes = stream.tokenizer, stream.max_genes
         self.shuffle, self.words = stream.shuffle, words
+        self.batch_tokens = stream.streaming.batch_tokens
         # A fetch is known by its first row; only the last round of ranks can leave one empty.
-        self.sizes = {_first(fetch.rows_n): fetch.sizes for fetch in fetches}
+        self.n_batches = {_first(fetch.rows_n): fetch.n_batches for fetch in fetches}
 
     def __call__(self, read: tuple[np.ndarray, Cells]) -> PackedBatches:
         rows_n, cells = read
         cells = self.tokenizer.prepare(cells)
         rng = np.random.default_rng([*self.words, *rows_n[:1].tolist()])
-        length_n = np.diff(cells.matrix_ng.indptr).astype(np.float64)
-        if self.max_genes is not None:
-            length_n = np.minimum(length_n, self.max_genes)
+        nnz_n = np.diff(cells.matrix_ng.indptr)
+        length_n = token_bound(nnz_n, self.tokenizer, self.max_genes).astype(np.float64)
         if self.shuffle:
-            length_n *= 1 + SPREAD * rng.random(len(rows_n))
-        # Sorted lengths are below the sorted bounds of the plan, so its sizes keep to the budget.
-        sizes, order_n = self.sizes[_first(rows_n)], np.argsort(-length_n, kind="stable")
-        parts = np.split(order_n, np.cumsum(sizes)[:-1])
-        if self.shuffle:
-            parts = [parts[i] for i in rng.permutation(len(parts))]
-        batches = [self.tokenizer.encode(cells.take(p), self.max_genes, rng) for p in parts]
-        seeds_n = cell_seeds(rows_n[np.concatenate(parts)], *self.words)
-        return PackedBatches.of(batches, seeds_n)
+            length_n = np.ceil(length_n * (1 + SPREAD * rng.random(len(rows_n))))
+        order_n = np.argsort(-length_n, kind="stable")
+        sizes = batch_sizes(length_n, self.batch_tokens, self.n_batches[_first(rows_n)])
+        batches = [*self._encode(cells, order_n, sizes, rng)]
+        parts = np.split(rows_n[order_n], np.cumsum(sizes)[:-1])
+        places = rng.permutation(len(sizes)) if self.shuffle else np.arange(len(sizes))
+        seeds_n = cell_seeds(np.concatenate([parts[i] for i in places]), *self.words)
+        return PackedBatches.of([batches[i] for i in places], seeds_n)
+
+    def _encode(
+        self, cells: Cells, order_n: np.ndarray, sizes: tuple[int, ...], rng: np.random.Generator
+    ) -> Iterator[TokenBatch]:
+        """Batches of these sizes, of the cells in this order; neighbours are tokenised together."""
+        ends = np.cumsum(sizes)
+        first = 0
+        while first < len(sizes):
+            start = int(ends[first]) - sizes[first]
+            last = max(first + 1, int(np.searchsorted(ends, start + TOGETHER, side="right")))
+            group = cells.take(order_n[start : int(ends[last - 1])])
+            tokens = self.tokenizer.encode(group, self.max_genes, rng)
+            for end, size in zip(ends[first:last] - start, sizes[first:last], strict=True):
+                if size:
+                    yield tokens.take(torch.arange(end - size, end))
+                else:  # without cells, but as long as a model expects
+                    none = {name: tensor[:0] for name, tensor in tokens.tensors().items()}
+                    yield TokenBatch(**none, pad_id=tokens.pad_id)
+            first = last
 
 
 def _first(rows_n: np.ndarray) -> int:

@@ -1,6 +1,7 @@
 """Pure-torch models over token batches."""
 
 from gradgene.models.attention import AttentionCore, MultiHeadAttention
+from gradgene.models.growing import grown
 from gradgene.models.heads import TiedProjector, UnitNorm
 from gradgene.models.transformer import ModelOutput, PhenotypeGeneTransformer
 
@@ -11,4 +12,5 @@ __all__ = [
     "PhenotypeGeneTransformer",
     "TiedProjector",
     "UnitNorm",
+    "grown",
 ]

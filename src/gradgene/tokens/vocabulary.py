@@ -199,6 +199,43 @@ class Vocabulary:
                     named[category][index] = label
         return replace(self, categories={c: tuple(names) for c, names in named.items()})
 
+    def grown(self, labels: Mapping[str, Iterable[str]]) -> Vocabulary:
+        """With further labels (category -> labels); those it knows are passed over.
+
+        The labels of a category stay in front of its new ones; a new category takes the last slot.
+        Where ids are listed, new ones follow the largest; otherwise all are counted anew, so that a
+        model needs `models.grown` to keep its weights where they belong.
+
+        Raises
+        ------
+        TokenError
+            For a new category where ids are listed or positions stand for categories.
+        """
+        new = {
+            c: [x for x in dict.fromkeys(given) if c not in self.categories or not self.knows(c, x)]
+            for c, given in labels.items()
+        }
+        categories = {c: (*self.categories.get(c, ()), *added) for c, added in new.items()}
+        unread = [c for c in labels if c not in self.phenotypes]
+        ids = self.ids
+        if unread and (ids is not None or self._by_position):
+            raise TokenError(
+                f"the sequence of this model has no place for the category {unread[0]!r}",
+                expected=f"one of {closest(unread[0], self.phenotypes)}",
+            )
+        if ids is not None:
+            listed, next_id = dict(ids.labels), ids.n_values
+            for category, added in new.items():
+                listed[category] = (*listed[category], *range(next_id, next_id + len(added)))
+                next_id += len(added)
+            ids = TokenIds(listed, ids.first_bin, next_id)
+        return replace(
+            self,
+            categories={**self.categories, **categories},
+            phenotypes=(*self.phenotypes, *unread),
+            ids=ids,
+        )
+
     @cached_property
     def _label_ids(self) -> dict[str, Sequence[int]]:
         if self.ids is not None:

@@ -1,0 +1,62 @@
+"""Compare a model shared out between two processes with the whole one; run as a program."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.multiprocessing.spawn import spawn
+
+from gradgene.lit import MaskedTokens, Pretraining, PretrainingModule, fsdp
+from gradgene.lit.masking import cell_seeds
+from gradgene.lit.streaming import SeededTokens
+from gradgene.models import PhenotypeGeneTransformer
+from tests.planted import make_cells, make_tokenizer
+
+
+class Step(nn.Module):
+    """The training step as a forward pass, which is how Lightning runs it under FSDP."""
+
+    def __init__(self, module: PretrainingModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: SeededTokens) -> Tensor:
+        """Mean loss of the masked tokens."""
+        logits_mv, labels_m = self.module.masked_logits(batch)
+        return self.module.objective.loss(logits_mv, labels_m) / len(labels_m)
+
+
+def compare(rank: int, port: str) -> None:
+    """Loss and gradient norm of the whole and of the shared model are the same."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", rank=rank, world_size=2)
+    cells = make_cells(16, 40)
+    tokenizer = make_tokenizer(cells)
+    tokens = tokenizer(cells)
+    batch = SeededTokens(tokens, cell_seeds(torch.arange(len(tokens)).numpy(), 1))
+    torch.manual_seed(0)
+    model = PhenotypeGeneTransformer(
+        tokenizer.vocabulary, dim=16, n_layers=3, n_heads=2, hidden_dim=32, dropout=0.0
+    )
+    module = PretrainingModule(model, cells.schema, Pretraining(), MaskedTokens(), 10)
+    whole = Step(module)(batch)
+    whole.backward()
+    norm = torch.cat([w.grad.reshape(-1) for w in model.parameters()]).norm()  # type: ignore[union-attr]
+    module.zero_grad()
+    shared = FullyShardedDataParallel(Step(module), device_id=torch.device("cpu"), **fsdp().kwargs)
+    pieces = [m for m in shared.modules() if isinstance(m, FullyShardedDataParallel)]
+    assert len(pieces) == 1 + 3, "each block is shared out by itself"
+    loss = shared(batch)
+    loss.backward()
+    torch.testing.assert_close(loss, whole)
+    torch.testing.assert_close(shared.clip_grad_norm_(1.0), norm)
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    spawn(compare, (sys.argv[1],), nprocs=2)
