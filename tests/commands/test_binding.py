@@ -230,6 +230,9 @@ def test_facts_are_bound():
     bind({"study": STUDY, "paths": {"output_dir": "runs/x"}})
     with pytest.raises(ConfigError, match=r"study\.tagret.*'target'"):
         bind({"study": {**STUDY, "tagret": "x"}})
+    bind({"study": {"name": "atlas", "donor": "donor_id", "filters": {}, "seed": 1}})
+    with pytest.raises(ConfigError, match=r"study\.donr.*'donor'"):
+        bind({"study": {"name": "atlas", "donr": "donor_id"}})  # a pretraining has no target
     with pytest.raises(ConfigError, match=r"study\.match_on"):
         bind({"study": {**STUDY, "match_on": ["phase", "disease"]}})
     with pytest.raises(ConfigError, match=r"study\.baseline.*same label"):

@@ -157,6 +157,14 @@ def test_dry_run_writes_nothing(shards: Path, tmp_path: Path, capsys) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_sweep(shards: Path, tmp_path: Path, capsys, refused) -> None:
+    jobs = ("study.seed=0,1", "hydra.sweep.subdir=${study.seed}")
+    assert main([*line(shards, tmp_path / "run", *jobs), "-m", "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("pretrain: to do") == 2
+    wrong = ("study.seed=0,1", "pretraining.warmup_share=0,2")
+    assert "warmup_share" in refused(*line(shards, tmp_path / "run", *wrong), "-m")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -167,7 +175,8 @@ def test_dry_run_writes_nothing(shards: Path, tmp_path: Path, capsys) -> None:
         (("pretraining.learning_rte=1",), "learning_rate"),
         (("callbacks.last.every_n_steps=0",), "every_n_steps"),
         (("study.target=disease",), "study.target"),
-        (("trainer.max_epochs=3", "data.validation=0"), "data.validation"),
+        (("data.validation=0",), "data.validation"),
+        (("trainer.max_epochs=3",), "data.epochs"),
     ],
 )
 def test_mistakes_are_one_line(words, told, shards, tmp_path, refused) -> None:

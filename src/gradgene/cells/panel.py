@@ -81,8 +81,9 @@ def _variance(cells: Cells) -> np.ndarray:
     if cells.schema.values == "counts":
         values_ng.data = np.log1p(values_ng.data)
     mean_g = np.asarray(values_ng.mean(axis=0)).ravel()
-    squares_g: np.ndarray = np.asarray(values_ng.multiply(values_ng).mean(axis=0)).ravel()
-    return squares_g - mean_g**2
+    squares_g = np.asarray(values_ng.multiply(values_ng).mean(axis=0)).ravel()
+    spread_g: np.ndarray = squares_g - mean_g**2
+    return spread_g
 
 
 @same_threads()

@@ -51,6 +51,14 @@ class PretrainingRun(RunFolder):
             raise ConfigError(
                 "is for studies", where="objective", fix="choose objective=masked_tokens"
             )
+        if cfg.trainer.max_epochs != 1:
+            raise ConfigError(
+                "a pretraining is one epoch to the trainer",
+                where="trainer.max_epochs",
+                expected="1",
+                found=str(cfg.trainer.max_epochs),
+                fix="say with data.epochs how often the cells are seen",
+            )
         seed_everything(self.facts.seed)
 
     @cached_property
