@@ -134,3 +134,20 @@ def test_every_gene_keeps_its_column(files: list[list[int]], by_id: bool) -> Non
     for columns, mine in zip(joined.columns, files, strict=True):
         assert [joined.genes[c] for c in columns] == [name(i) for i in mine]
         assert np.unique(columns).size == len(mine)
+
+
+def test_a_gene_that_lacks_its_id_in_one_file_is_still_one_gene() -> None:
+    both = genes("a", ["A", "B", "C"], gene_ids=[ensembl(1), ensembl(2), ensembl(3)])
+    lacks = genes("b", ["C", "B", "A"], gene_ids=[None, ensembl(2), ensembl(1)])
+    joined = join_genes([both, lacks])
+    assert joined.genes == ("A", "B", "C")
+    assert joined.ensembl_ids == (ensembl(1), ensembl(2), ensembl(3))
+    assert joined.columns[1].tolist() == [2, 1, 0]
+
+
+def test_an_id_is_not_given_to_two_genes_of_a_file() -> None:
+    first = genes("a", ["A", "B", "C"], gene_ids=[ensembl(1), ensembl(2), ensembl(3)])
+    moved = genes("b", ["A", "B", "other"], gene_ids=[ensembl(1), ensembl(2), ensembl(3)])
+    lacks = genes("c", ["A", "new", "C"], gene_ids=[ensembl(1), ensembl(3), None])
+    assert join_genes([moved, lacks]).genes == ("A", "B", "other", "C")
+    assert len(set(join_genes([first, moved]).genes)) == 3

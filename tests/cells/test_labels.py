@@ -95,3 +95,8 @@ def test_cells_say_how_many_labels_are_missing() -> None:
     assert cells.notes == ("7 of 60 cells have no label in 'sex' (unknown, empty or NaN)",)
     assert set(cells.counts_of("sex")) == {"female", "male"}
     assert cells.obs["sex"].isna().sum() == 7
+
+
+def test_categories_that_no_cell_has_are_no_labels() -> None:
+    column = pd.Categorical(["b", "b"], categories=["a", "b", "c"])
+    assert list(as_labels(column).categories) == ["b"]

@@ -127,3 +127,16 @@ def test_list_in_a_file(tmp_path: Path) -> None:
 def test_fewer_than_one_gene(n: int) -> None:
     with pytest.raises(CellsError, match=f"asks for {n} genes"):
         choose_genes(make_cells(), n)
+
+
+def test_a_list_may_hold_versions(tmp_path: Path) -> None:
+    cells = make_cells(n_genes=20)
+    cells = replace(cells, genes=tuple(f"ENSG{i:011d}" for i in range(20)))
+    (tmp_path / "genes.txt").write_text("ENSG00000000002.7\n")
+    assert choose_genes(cells, str(tmp_path / "genes.txt")) == ("ENSG00000000002",)
+
+
+def test_a_list_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "genes.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CellsError, match="no text file"):
+        choose_genes(make_cells(), str(tmp_path / "genes.txt"))

@@ -65,3 +65,10 @@ def test_mistakes(folder: Path, paths: tuple[str, ...], message: str) -> None:
         resolve_paths([f"{folder}/{p}" for p in paths])
     assert str(error.value).startswith("data.path: ")
     assert "\n" not in str(error.value)
+
+
+def test_a_file_is_found_twice_by_whatever_name(folder: Path) -> None:
+    (folder / "link.h5ad").symlink_to(folder / "a.h5ad")
+    for other in ("link.h5ad", "deep/../a.h5ad"):
+        with pytest.raises(CellsError, match="twice"):
+            resolve_paths([str(folder / "a.h5ad"), str(folder / other)])

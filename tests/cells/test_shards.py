@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import pickle
 import tracemalloc
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -176,7 +178,7 @@ def test_label_sets_may_differ_but_not_columns(tmp_path: Path) -> None:
     parts[2].obs["sex"] = pd.Categorical(["male", None] * 10)
     path = write(parts, tmp_path)
     shards = CellShards.open(path, SCHEMA)
-    assert list(shards.obs["sex"].cat.categories) == ["female", "male", "never"]
+    assert list(shards.obs["sex"].cat.categories) == ["female", "male"]
     assert shards.obs["sex"].isna().sum() == 30
     assert "30 of 60 cells have no label in 'sex' (unknown, empty or NaN)" in shards.notes
     assert shards.read([25, 40]).counts_of("sex") == {"male": 1}
@@ -309,3 +311,68 @@ def test_memory_is_that_of_what_is_asked_for(tmp_path: Path) -> None:
     assert n_read == whole.nnz == shards.nnz_n.sum()
     assert loading > 8 * whole.nnz  # an index and a value each
     assert streaming < loading / 2
+
+
+def _damage(file: Path, what: str) -> None:
+    """Make a sound CSR file contradict itself."""
+    with h5py.File(file, "r+") as store:
+        matrix = store["X"]
+        if what == "index":
+            matrix["indices"][3] = 5000
+        elif what == "pointer":
+            matrix["indptr"][5] = 10**9
+        elif what == "columns":
+            matrix.attrs["shape"] = [matrix.attrs["shape"][0], matrix.attrs["shape"][1] + 1]
+        else:
+            pointers = matrix["indptr"][:-1]
+            pointers[-1] = len(matrix["data"])
+            del matrix["indptr"]
+            matrix["indptr"] = pointers
+            matrix.attrs["shape"] = [matrix.attrs["shape"][0] - 1, matrix.attrs["shape"][1]]
+
+
+@pytest.mark.parametrize("what", ["index", "pointer", "columns", "rows"])
+def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, what: str) -> None:
+    file = tmp_path / "cells.h5ad"
+    adata = make_adata()
+    adata.X = sparse.csr_matrix(adata.X)
+    adata.write_h5ad(file)
+    read_cells(str(file), SCHEMA)
+    _damage(file, what)
+    with pytest.raises(CellsError, match="not a readable AnnData file"):
+        read_cells(str(file), SCHEMA)
+
+
+def test_a_zarr_that_asks_to_be_unpickled_is_refused(tmp_path: Path) -> None:
+    """numcodecs can unpickle chunks; it raises instead, and that is one line."""
+    file = tmp_path / "cells.zarr"
+    write_zarr(make_adata(), file)
+    names = file / "obs" / "_index"
+    meta = json.loads((names / ".zarray").read_text())
+    meta["filters"] += [{"id": "pickle", "protocol": 4}]
+    meta["compressor"] = None
+    (names / ".zarray").write_text(json.dumps(meta))
+    (names / "0").write_bytes(pickle.dumps(Touch(tmp_path / "run")))
+    (file / ".zmetadata").unlink(missing_ok=True)
+    with pytest.raises(CellsError, match="not a readable AnnData file"):
+        read_cells(str(file), SCHEMA)
+    assert not (tmp_path / "run").exists()
+
+
+class Touch:
+    """Pickles as a call that creates a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.file,)
+
+
+def test_names_that_occur_in_files_of_one_name_say_which_folder(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        make_adata().write_h5ad(tmp_path / folder / "cells.h5ad")
+    shards = CellShards.open(f"{tmp_path}/*/cells.h5ad", SCHEMA)
+    assert shards.obs.index.is_unique
+    assert shards.obs.index[0] == f"{tmp_path}/a/cells.h5ad:cell0"

@@ -180,12 +180,24 @@ def test_the_pickle_is_in_the_checkpoint_or_beside_it(tmp_path: Path) -> None:
     assert peer_tokenizer("polygene_cam", inside, config) == beside
 
 
+def nested(depth: int) -> list[Any]:
+    """A list of two times the same list, and so on: 2 ** depth items to print, few to pickle."""
+    items: list[Any] = []
+    for _ in range(depth):
+        items = [items, items]
+    return items
+
+
+NESTED = nested(60)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"vocab_size": 14}, r"not that of the model.*expected vocab_size 13; found 14"),
         ({"phenotypic_types": ["sex", "age", "disease"]}, "categories out of order"),
         ({"phenotypic_types": None}, "holds no polygene_cam tokenizer"),
+        ({"phenotypic_types": NESTED}, "names that are no texts"),
         ({"flattened_tokens": list("abcdefghijklm")}, "other special tokens"),
         ({"token_to_id_map": {}}, "lacks 'bin_0'"),
         ({"bin_edges": None}, "holds no polygene_cam tokenizer"),

@@ -361,3 +361,32 @@ def test_an_untied_head_on_the_sphere(shared: Path, tmp_path: Path) -> None:
     hidden_nd = torch.randn(4, 36, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(untied.model.head(hidden_nd), tied.model.head(hidden_nd))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num_hidden_layers": "2"},
+        {"num_attention_heads": 0},
+        {"hidden_size": -16},
+        {"hidden_size": 1 << 50},
+        {"hidden_dropout_prob": 5},
+        {"architectures": 5, "model_type": "none"},
+    ],
+)
+def test_a_configuration_of_no_model(
+    bert: tuple[Path, Any], tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    run, _ = bert
+    shutil.copytree(run, tmp_path / "run")
+    (file,) = (tmp_path / "run").rglob("config.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(file.parent, genes=GENES)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_that_is_nested_without_end(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(tmp_path)

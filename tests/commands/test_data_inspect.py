@@ -226,3 +226,16 @@ def test_a_column_that_a_file_lacks_is_missing_there(tmp_path: Path) -> None:
     obs = join_obs([look_at(tmp_path / name) for name in ("a.h5ad", "b.h5ad")])
     assert len(obs) == 240 and obs["sex"].isna().tolist() == [False] * 120 + [True] * 120
     assert all(isinstance(obs[c].dtype, pd.CategoricalDtype) for c in obs)
+
+
+def test_an_atlas_has_many_cell_types_and_perhaps_no_donors(tmp_path: Path, said) -> None:
+    adata = schema_cells()
+    adata.obs["cell_type"] = pd.Categorical(
+        [f"type {i}" for i in range(120)], categories=[f"type {i}" for i in range(140)]
+    )
+    adata.obs["donor_id"] = "unknown"
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    code, out = said(str(tmp_path / "cells.h5ad"))
+    assert code == 0
+    assert "cell_type │ 120 │" in out
+    assert "donors: none in column 'donor_id'" in out and "120 cells without a donor" in out

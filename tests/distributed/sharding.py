@@ -25,9 +25,9 @@ class Step(nn.Module):
         self.module = module
 
     def forward(self, batch: SeededTokens) -> Tensor:
-        """Mean loss of the masked tokens."""
-        logits_mv, labels_m = self.module.masked_logits(batch)
-        return self.module.objective.loss(logits_mv, labels_m) / len(labels_m)
+        """Mean loss of the masked tokens, without a trainer to log it to."""
+        self.module.log = lambda *given, **more: None  # type: ignore[method-assign,assignment]
+        return self.module.training_step(batch, 0)
 
 
 def compare(rank: int, port: str) -> None:

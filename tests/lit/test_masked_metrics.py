@@ -41,7 +41,7 @@ def asked(vocabulary: Vocabulary, n: int, seed: int) -> tuple[torch.Tensor, torc
 def test_each_category_is_judged_among_its_labels(vocabulary: Vocabulary) -> None:
     logits_mv, labels_m = asked(vocabulary, 500, 1)
     metrics = MaskedMetrics(vocabulary)
-    metrics.update(logits_mv, labels_m, torch.tensor(250.0))
+    metrics.update(logits_mv, labels_m, torch.tensor(250.0), torch.tensor(500.0))
     found = metrics.compute()
     assert float(found["loss"]) == 0.5
     first = vocabulary.bin_offset
@@ -65,12 +65,12 @@ def test_each_category_is_judged_among_its_labels(vocabulary: Vocabulary) -> Non
 def test_batches_add_up_and_reset_forgets(vocabulary: Vocabulary) -> None:
     logits_mv, labels_m = asked(vocabulary, 300, 2)
     whole, parts = MaskedMetrics(vocabulary), MaskedMetrics(vocabulary)
-    whole.update(logits_mv, labels_m, torch.tensor(30.0))
-    parts.update(*asked(vocabulary, 50, 3), torch.tensor(1.0))
+    whole.update(logits_mv, labels_m, torch.tensor(30.0), torch.tensor(300.0))
+    parts.update(*asked(vocabulary, 50, 3), torch.tensor(1.0), torch.tensor(2.0))
     parts.reset()
     for rows in (slice(0, 10), slice(10, 10), slice(10, 300)):  # one batch has nothing masked
-        loss = torch.tensor(30.0 * len(labels_m[rows]) / 300)
-        parts.update(logits_mv[rows], labels_m[rows], loss)
+        n = torch.tensor(float(len(labels_m[rows])))
+        parts.update(logits_mv[rows], labels_m[rows], 30.0 * n / 300, n)
     for name, value in whole.compute().items():
         torch.testing.assert_close(parts.compute()[name], value)
 
@@ -79,7 +79,8 @@ def test_guessing_has_the_perplexity_of_the_number_of_bins(vocabulary: Vocabular
     first, n_bins = vocabulary.bin_offset, len(BIN_EDGES) + 1
     labels_m = torch.arange(first, first + n_bins)
     metrics = MaskedMetrics(vocabulary)
-    metrics.update(torch.zeros(n_bins, vocabulary.n_values), labels_m, torch.tensor(0.0))
+    zero = torch.tensor(0.0)
+    metrics.update(torch.zeros(n_bins, vocabulary.n_values), labels_m, zero, zero)
     found = metrics.compute()
     assert float(found["bins/perplexity"]) == pytest.approx(n_bins)
     assert not any("disease" in name for name in found)  # never asked for, so not measured

@@ -220,19 +220,28 @@ def test_numbers_are_uniform_and_independent() -> None:
         assert abs(float(r)) < 5 / a.numel() ** 0.5
 
 
-def test_loss_by_hand() -> None:
-    logits_mv = torch.tensor([[1.0, -1.0, 0.5], [0.0, 2.0, 1.0]])
-    labels_m = torch.tensor([0, 2])
+def test_loss_by_hand(tokenizer: Tokenizer) -> None:
+    """A label and a bin; the label weighs three times as much."""
+    vocabulary = tokenizer.vocabulary
+    logits_mv = torch.randn(2, vocabulary.n_values, generator=torch.Generator().manual_seed(0))
+    labels_m = torch.tensor([vocabulary.label_id("sex", "male"), vocabulary.n_values - 1])
     log_p = logits_mv.log_softmax(dim=1)
-    hard = -(log_p[0, 0] + log_p[1, 2])
-    soft = -log_p.mean(dim=1).sum()
-    found = MaskedTokens(label_smoothing=0.5).loss(logits_mv, labels_m)
-    torch.testing.assert_close(found, 0.5 * hard + 0.5 * soft)
+    by_hand = [
+        -0.5 * log_p[i, label] - 0.5 * log_p[i].mean() for i, label in enumerate(labels_m.tolist())
+    ]
+    found, weight = MaskedTokens(phenotype_weight=3.0).loss(logits_mv, labels_m, vocabulary)
+    torch.testing.assert_close(found, 3 * by_hand[0] + by_hand[1])
+    assert float(weight) == 4
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"gene_rate": 1.5}, {"label_smoothing": -0.1}, {"gene_rate": 0.0, "phenotype_rate": 0.0}],
+    [
+        {"gene_rate": 1.5},
+        {"label_smoothing": -0.1},
+        {"gene_rate": 0.0, "phenotype_rate": 0.0},
+        {"phenotype_weight": -1.0},
+    ],
 )
 def test_rates_that_are_none(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="objective"):

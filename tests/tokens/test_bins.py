@@ -106,3 +106,10 @@ def test_fixed_bins_as_configured() -> None:
     assert Bins.of("fixed", [0.1, 1]) == Bins((0.1, 1.0))
     with pytest.raises(TokenError, match="one threshold"):
         Bins((0.1, 1.0), 5)
+
+
+@pytest.mark.parametrize("edges", [(0.0,), (-1.0, 1.0), (float("nan"),), (0.1, float("inf"))])
+def test_chosen_edges_are_positive_and_finite(edges: tuple[float, ...]) -> None:
+    """A gene that is not stored has the value 0 and no token."""
+    with pytest.raises(TokenError, match=r"must be (positive|finite)"):
+        Bins.of("fixed", edges)

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from gradgene.errors import CellsError, closest
 
-__all__ = ["CellFile", "matrix_of", "rows_of"]
+__all__ = ["UNREADABLE", "CellFile", "matrix_of", "rows_of"]
 
 #: Rows (or columns of a column store) of a dense or in-memory matrix converted at a time.
 BLOCK = 4096
@@ -28,7 +28,8 @@ LONGEST = 8_000_000
 #: Entries between two wanted rows below which both are read in one go: cheaper than a second read.
 GAP = 8192
 
-UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError)
+#: What h5py, zarr and anndata raise for files that are damaged or no AnnData.
+UNREADABLE = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
 
 
 class CellFile:
@@ -62,6 +63,9 @@ class CellFile:
             self.kind, self.shape = _kind_and_shape(root[self.key])
             if self.kind != "dense":
                 self.indptr = np.asarray(root[self.key]["indptr"][...])
+                _require_pointers(
+                    self.indptr, self.kind, self.shape, root[self.key]["data"].shape[0]
+                )
 
     def __len__(self) -> int:
         return len(self.old) if self.old is not None else self.shape[0]
@@ -86,6 +90,8 @@ class CellFile:
             group = root["obs"]
             index = ad.io.read_elem(group[group.attrs["_index"]])
             read = {c: ad.io.read_elem(group[c]) for c in columns}
+            if len(index) != len(self):
+                raise ValueError(f"{len(index)} rows of obs for {len(self)} of the matrix")
         return pd.DataFrame(read, index=pd.Index(index, dtype=object))
 
     def var(self) -> pd.DataFrame:
@@ -94,6 +100,8 @@ class CellFile:
             return matrix_of(self.old, self.layer, str(self.path))[1]
         with self._open() as root:
             frame: pd.DataFrame = ad.io.read_elem(root["raw/var" if self.layer == "raw" else "var"])
+            if len(frame) != self.shape[1]:
+                raise ValueError(f"{len(frame)} rows of var for {self.shape[1]} columns")
         return frame
 
     def stored(self) -> np.ndarray:
@@ -145,6 +153,8 @@ class CellFile:
                 shift = np.repeat(starts[first:last] - low - indptr[first:last], lengths)
                 wanted = shift + np.arange(into.start, into.stop)
             indices[into], data[into] = (array[low:high][wanted] for array in on_disk)
+        if indices.size and not 0 <= indices.min() <= indices.max() < self.shape[1]:
+            raise ValueError(f"column indices {indices.min()} to {indices.max()}")
         return sparse.csr_matrix((data, indices, indptr), shape=(len(rows_n), self.shape[1]))
 
     def _from_column_store(self, matrix: Any, rows_n: np.ndarray) -> sparse.csr_matrix:
@@ -263,6 +273,15 @@ def _kind_and_shape(matrix: Any) -> tuple[Literal["csr", "csc", "dense"], tuple[
         return "dense", (int(matrix.shape[0]), int(matrix.shape[1]))
     backed = ad.io.sparse_dataset(matrix)
     return backed.format, (int(backed.shape[0]), int(backed.shape[1]))
+
+
+def _require_pointers(indptr: np.ndarray, kind: str, shape: tuple[int, int], nnz: int) -> None:
+    """Raise `ValueError` unless the pointers divide `nnz` values into rows (CSC: columns)."""
+    n = shape[0] if kind == "csr" else shape[1]
+    if len(indptr) != n + 1 or indptr[0] != 0 or indptr[-1] != nnz:
+        raise ValueError(f"pointers do not divide {nnz} values into {n} parts")
+    if (np.diff(indptr) < 0).any():
+        raise ValueError("pointers decrease")
 
 
 def _chunk(array: Any) -> int:

@@ -3,16 +3,16 @@
 Rule of joining. Version suffixes of Ensembl ids are stripped (`ENSG00000000003.15` is
 `ENSG00000000003`); `_PAR_Y` stays, because GENCODE counts the two copies of a pseudoautosomal gene
 separately. If every file has Ensembl ids, or some file is named by them, genes are joined by
-Ensembl id, otherwise by name. A file of symbols alone gets its ids from the files that have both.
-A joined gene is called what the first file that has it calls it; where some files are named by
-symbols and others by Ensembl ids, it is called by its Ensembl id.
+Ensembl id, otherwise by name. A gene that has a symbol alone gets its id from the files that have
+both. A joined gene is called what the first file that has it calls it; where some files are named
+by symbols and others by Ensembl ids, it is called by its Ensembl id.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -116,8 +116,8 @@ def join_genes(files: Sequence[FileGenes]) -> JoinedGenes:
 
 
 def _with_ids(files: Sequence[FileGenes]) -> list[FileGenes]:
-    """Files without Ensembl ids get those that other files give for their symbols."""
-    if all(f.has_ids for f in files):
+    """Genes without an Ensembl id get the one that another file gives for their symbol."""
+    if all(all(f.ensembl_ids) for f in files):
         return list(files)
     known: dict[str, str] = {}
     for file in files:
@@ -127,9 +127,9 @@ def _with_ids(files: Sequence[FileGenes]) -> list[FileGenes]:
                 known |= {name: i for name, i in pairs if name and i and name not in known}
     complete = []
     for file in files:
-        if not file.has_ids:
-            ids = tuple(known.get(name, "") for name in file.names)
-            if not any(ids):
+        if not all(file.ensembl_ids):
+            file = replace(file, ensembl_ids=_completed(file, known))
+            if not any(file.ensembl_ids):
                 named = next(f.where for f in files if f.named_by_ids)
                 raise CellsError(
                     f"{file.where} names genes by symbol and {named} by Ensembl id, and no file "
@@ -137,9 +137,16 @@ def _with_ids(files: Sequence[FileGenes]) -> list[FileGenes]:
                     where="data.path",
                     fix="add a var column ensembl_id to the former or feature_name to the latter",
                 )
-            file = replace(file, ensembl_ids=ids)
         complete.append(file)
     return complete
+
+
+def _completed(file: FileGenes, known: Mapping[str, str]) -> tuple[str, ...]:
+    """Its Ensembl ids, with those `known` for names that have none; none is given away twice."""
+    own = set(file.ensembl_ids)
+    free = {name: i for name, i in known.items() if i not in own}
+    pairs = zip(file.names, file.ensembl_ids, strict=True)
+    return tuple(i or free.get(name, "") for name, i in pairs)
 
 
 def _joined(files: Sequence[FileGenes], keys: Sequence[tuple[str, ...]]) -> JoinedGenes:

@@ -18,9 +18,10 @@ MISSING_LABELS = ("", "unknown", "nan", "na", "n/a", "<na>")
 def as_labels(values: Any) -> pd.Categorical:
     """An obs column as a categorical of text; missing labels (`MISSING_LABELS`) are NaN.
 
-    A whole number that a gap in its column turned into 1015.0 is "1015".
+    Categories that no cell has, which subsets of an atlas carry along, are left out. A whole number
+    that a gap in its column turned into 1015.0 is "1015".
     """
-    column = pd.Categorical(values)
+    column = pd.Categorical(values).remove_unused_categories()
     texts = [_text(value) for value in column.categories]
     known = sorted({text for text in texts if text is not None})
     place = {text: code for code, text in enumerate(known)}

@@ -11,6 +11,7 @@ import pandas as pd
 import scanpy as sc
 
 from gradgene.cells.cells import Cells, log_normalise
+from gradgene.cells.joining import strip_version
 from gradgene.errors import CellsError, closest
 from gradgene.modes import same_threads
 
@@ -68,7 +69,11 @@ def _listed(cells: Cells, name: str) -> tuple[str, ...]:
     file = Path(name).expanduser()
     if not file.is_file():
         raise CellsError(f"no such gene list: {file}", where="data.genes")
-    wanted = {line.strip() for line in file.read_text().splitlines() if line.strip()}
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CellsError(f"{file} is no text file: {error}", where="data.genes") from error
+    wanted = {strip_version(line.strip()) for line in lines if line.strip()}
     known = tuple(name for name in cells.genes if name in wanted)
     if not known:
         raise CellsError(f"no gene of {file} is in the cells", where="data.genes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from glob import glob, has_magic
 from importlib import resources
@@ -24,13 +25,14 @@ def resolve_paths(path: str | Sequence[str]) -> tuple[Path, ...]:
     Raises
     ------
     CellsError
-        If a file does not exist, a glob matches nothing, or a file is named twice.
+        If a file does not exist, a glob matches nothing, or a file is named twice, also by a link.
     """
     paths = [path] if isinstance(path, str) else [str(p) for p in path]
     files = [file for p in paths for file in (_matches(p) if _is_glob(p) else [_file(p)])]
     if not files:
         raise CellsError("names no file", where="data.path", fix="give a file, a list or a glob")
-    twice = sorted({str(f) for f in files if files.count(f) > 1})
+    places = Counter(file.resolve() for file in files)
+    twice = sorted({str(f) for f in files if places[f.resolve()] > 1})
     if twice:
         raise CellsError(f"names {twice[0]} twice", where="data.path", fix="name each file once")
     return tuple(files)

@@ -283,6 +283,8 @@ def _join_obs(files: Sequence[CellFile], schema: CellSchema, query: CellQuery) -
     index = pd.Index(pd.concat(names, ignore_index=True))
     if len(files) > 1 and not index.is_unique:
         stems = [f.path.stem for f in files]
+        if len(set(stems)) < len(stems):  # files of one name in several folders
+            stems = [str(f.path) for f in files]
         index = pd.Index(
             pd.concat([f"{s}:" + n for s, n in zip(stems, names, strict=True)], ignore_index=True)
         )

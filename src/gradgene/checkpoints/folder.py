@@ -90,7 +90,7 @@ def load_folder(folder: Path) -> LoadedModel:
         trained_on = [str(name) for name in size.pop("trained_on", [])]
         vocabulary = Vocabulary.read(folder / "vocabulary.json")
         tensors = load_file(folder / "model.safetensors")
-    except (ValueError, OSError, SafetensorError, GradgeneError) as error:
+    except (ValueError, OSError, RecursionError, SafetensorError, GradgeneError) as error:
         raise CheckpointError(f"cannot be read: {error}", where=str(folder)) from error
     except (KeyError, TypeError, AttributeError) as error:  # JSON of another shape
         raise CheckpointError(

@@ -70,8 +70,10 @@ def assemble(
     """Build the model and fill it; raises `CheckpointError` listing tensors that do not fit."""
     try:
         model = PhenotypeGeneTransformer(tokenizer.vocabulary, **size)
-    except (TypeError, ConfigError, TokenError) as error:
-        raise CheckpointError(f"describes no model: {error}", where=report.path) from error
+    # Sizes that are none: torch raises RuntimeError, also for more memory than there is.
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, ConfigError, TokenError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"describes no model: {reason}", where=report.path) from error
     wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
     given = {k: tuple(v.shape) for k, v in tensors.items()}
     wrong = sorted(k for k in wanted.keys() | given.keys() if wanted.get(k) != given.get(k))

@@ -94,7 +94,7 @@ def _from_pickle(
     file = _beside(folder, ["tokenizer.pkl"], kind)
     state = read_pickle(file).attributes
     settings = state["config"].attributes
-    categories = [str(c) for c in state["phenotypic_types"]]
+    categories = _texts(state["phenotypic_types"])
     if state["flattened_tokens"][:4] != _case(SPECIAL, kind) or categories != sorted(categories):
         raise ValueError("other special tokens, or categories out of order")
     layout = replace(
@@ -111,7 +111,7 @@ def _from_pickle(
     n_values = len(state["flattened_tokens"]) + len(_grown(state, config))
     _require(config, "vocab_size", n_values, folder)
     n_genes = config["type_vocab_size"] - 1 - len(categories)
-    phenotypes = settings["included_phenotypes"] if kind == "perturbgene" else categories
+    phenotypes = _texts(settings["included_phenotypes"]) if kind == "perturbgene" else categories
     return Vocabulary(
         categories={c: tuple(labels[c].values()) for c in categories},
         phenotypes=tuple(phenotypes),
@@ -124,6 +124,13 @@ def _from_pickle(
             n_values=n_values,
         ),
     )
+
+
+def _texts(values: Sequence[Any]) -> list[str]:
+    """A list of texts; TypeError for others: lists nested in each other take forever to print."""
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError("names that are no texts")
+    return list(values)
 
 
 def _case(tokens: list[str], kind: str) -> list[str]:
@@ -148,7 +155,7 @@ def _labels(
     ids = {str(token): int(i) for token, i in state["token_to_id_map"].items()}
     labels: dict[str, dict[str, str]] = {}
     for category in categories:
-        tokens = [str(token) for token in state["phenotypic_tokens_map"][category]]
+        tokens = _texts(state["phenotypic_tokens_map"][category])
         if kind != "perturbgene":
             tokens = [replace(layout, text="ascii").token(category, token) for token in tokens]
         labels[category] = {token: _label_of(token, category, layout) for token in tokens}

@@ -52,7 +52,8 @@ class Family:
 
 
 def _architecture(config: Config) -> str:
-    return " ".join(map(str, config.get("architectures") or ()))
+    names = config.get("architectures")
+    return " ".join(map(str, names)) if isinstance(names, list) else str(names)
 
 
 def _is_classifier(config: Config) -> bool:
@@ -138,7 +139,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError("lacks config.json", where=str(folder))
     try:
         config = json.loads(file.read_text())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"cannot be read: {error}", where=str(file)) from error
     if not isinstance(config, dict):
         raise CheckpointError("is not a JSON object", where=str(file))
@@ -172,6 +173,13 @@ def load_published(folder: Path, kind: str, genes: Sequence[str] | None = None) 
         size, tensor_map = family.size(config), family.tensors(config)
     except KeyError as error:
         raise CheckpointError(f"lacks {error}", where=str(folder / "config.json")) from error
+    if not isinstance(size["n_layers"], int):
+        raise CheckpointError(
+            "is no number of layers",
+            where=str(folder / "config.json"),
+            expected="a whole number",
+            found=repr(size["n_layers"]),
+        )
     theirs = read_tensors(folder)
     if kind == "polygene_bert":
         theirs = _with_first_token_type(theirs, str(folder))
@@ -212,7 +220,8 @@ def _named_classes(
     The files do not say otherwise what the classes are, and a guess could exchange labels.
     """
     tensors = dict(tensors)
-    given = config.get("id2label") or {}
+    given = config.get("id2label")
+    given = given if isinstance(given, dict) else {}
     names = [str(given.get(str(i))) for i in range(len(tensors["classifier.projector.bias"]))]
     for category, labels in vocabulary.categories.items():
         places = [_place(vocabulary, category, name) for name in names]

@@ -14,11 +14,15 @@ import pandas as pd
 import zarr
 from pandas.api.types import is_float_dtype
 
-from gradgene.cells.files import CellFile
+from gradgene.cells.files import UNREADABLE, CellFile
 from gradgene.cells.labels import as_labels, join_labels
 from gradgene.errors import CellsError
 
-__all__ = ["DONOR_NAMES", "FileLook", "join_obs", "look_at", "value_kind"]
+__all__ = ["DONOR_NAMES", "SCHEMA", "FileLook", "join_obs", "look_at", "value_kind"]
+
+#: Columns of the CELLxGENE schema that a study can be about, first in every table. An atlas has
+#: hundreds of cell types and stages.
+SCHEMA = ("disease", "cell_type", "tissue", "development_stage", "sex", "assay")
 
 #: Usual names of the donor column, the surest first.
 DONOR_NAMES = (
@@ -32,7 +36,7 @@ DONOR_NAMES = (
     "sample_id",
     "sample",
 )
-#: Columns with more labels than this are ids or measurements, not phenotypes.
+#: Other columns with more labels than this are ids or measurements, not phenotypes.
 MAX_LABELS = 100
 #: Stored values looked at in each of three places of a matrix.
 SAMPLE = 20_000
@@ -76,7 +80,7 @@ def look_at(path: Path, donor: str | None = None) -> FileLook:
     try:
         with _opened(path) as store:
             kinds = {layer: value_kind(matrix) for layer, matrix in _matrices(store)}
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise CellsError(
             "is not a readable AnnData file",
             where=str(path),
@@ -137,7 +141,7 @@ def _labels(file: CellFile, donor: str | None) -> pd.DataFrame:
         donors = name == donor or name.lower() in DONOR_NAMES
         if donors or not (is_float_dtype(column) or name.endswith(REPEATED)):
             labels = as_labels(column)
-            if donors or len(labels.categories) <= MAX_LABELS:
+            if donors or name in SCHEMA or len(labels.categories) <= MAX_LABELS:
                 kept[name] = labels
     return pd.DataFrame(kept, index=range(len(file)))
 

@@ -13,15 +13,13 @@ from rich.table import Table
 
 from gradgene.cells.joining import ENSEMBL, strip_version
 from gradgene.cells.paths import resolve_paths
-from gradgene.commands.data_files import DONOR_NAMES, FileLook, join_obs, look_at
+from gradgene.commands.data_files import DONOR_NAMES, SCHEMA, FileLook, join_obs, look_at
 from gradgene.errors import CellsError, ConfigError, LabelError, closest
 
 __all__ = ["call", "contrasts", "gene_facts"]
 
 #: A contrast needs as many donors of each label: one to hold out and two to learn from.
 MIN_DONORS = 3
-#: Columns of the CELLxGENE schema that a study can be about, first in every table.
-SCHEMA = ("disease", "cell_type", "tissue", "development_stage", "sex", "assay")
 #: Labels shown of a column, and contrasts of a category over all cells and within cell types.
 SHOWN_LABELS, SHOWN_CONTRASTS = 5, 2
 SHOWN_FILES = 12
@@ -192,6 +190,9 @@ def tell_donors(console: Console, obs: pd.DataFrame, donor: str, guessed: bool) 
     counts = obs[donor].value_counts()
     how = f"{donor!r}{' by its name; another with donor=COLUMN' if guessed else ''}"
     missing = int(obs[donor].isna().sum())
+    if counts.empty:
+        console.print(f"donors: none in column {how}; {missing} cells without a donor")
+        return
     console.print(
         f"donors: {len(counts)} in column {how}; {int(counts.median())} cells a donor (median), "
         f"{int(counts.min())} to {int(counts.max())}"

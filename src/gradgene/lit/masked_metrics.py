@@ -35,7 +35,7 @@ def within_one(confusion_cc: Tensor) -> Tensor:
 class MaskedMetrics(Metric):
     """Counts of true and predicted labels, and of bins, summed over batches and processes.
 
-    `loss` is the mean over all masked tokens. For each category `<category>/accuracy` and
+    `loss` is the weighted mean over all masked tokens. For each category `<category>/accuracy` and
     `<category>/macro_f1` compare with the most likely of its labels; `bins/…` likewise, with
     `bins/within_one` and `bins/perplexity`, the exponential of the mean negative log-probability
     of the true bin among the bins: guessing gives the number of bins.
@@ -43,7 +43,7 @@ class MaskedMetrics(Metric):
 
     loss: Tensor
     surprise: Tensor
-    n_tokens: Tensor
+    weight: Tensor
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -60,14 +60,14 @@ class MaskedMetrics(Metric):
             self.register_buffer(f"ids_{i}", ids_c, persistent=False)
         self.register_buffer("group_v", group_v, persistent=False)
         self.register_buffer("class_v", class_v, persistent=False)
-        for name in ("loss", "surprise", "n_tokens"):
+        for name in ("loss", "surprise", "weight"):
             self.add_state(name, torch.zeros((), dtype=torch.double), dist_reduce_fx="sum")
 
-    def update(self, logits_mv: Tensor, labels_m: Tensor, loss: Tensor) -> None:
-        """Count m masked tokens: their logits over the input ids, labels, and summed loss."""
+    def update(self, logits_mv: Tensor, labels_m: Tensor, loss: Tensor, weight: Tensor) -> None:
+        """Count m masked tokens: logits over the input ids, labels, summed loss and weights."""
         # Not in place: a state may come from a validation in inference mode.
         self.loss = self.loss + loss.detach()
-        self.n_tokens = self.n_tokens + len(labels_m)
+        self.weight = self.weight + weight
         group_m = self.get_buffer("group_v")[labels_m]
         class_m = self.get_buffer("class_v")[labels_m]
         for i, name in enumerate(self.groups):
@@ -84,7 +84,7 @@ class MaskedMetrics(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Name -> value over all processes; what was never asked for is left out."""
-        found = {"loss": self.loss / self.n_tokens} if self.n_tokens else {}
+        found = {"loss": self.loss / self.weight} if self.weight else {}
         for i, name in enumerate(self.groups):
             counts_cc = getattr(self, f"confusion_{i}")
             if not counts_cc.any():

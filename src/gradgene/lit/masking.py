@@ -45,11 +45,14 @@ class MaskedTokens:
         genes, so that `bin_0` is as frequent among the labels as one of the n bins; 0 for never.
     label_smoothing
         Share of probability spread over all input ids.
+    phenotype_weight
+        How many masked genes a masked phenotype weighs in the loss. A cell has so many more genes
+        that with 1, as published, thousands of cells are too few to learn its labels from.
 
     Raises
     ------
     ConfigError
-        For a rate that is no probability, or if nothing is ever masked.
+        For a rate that is no probability, a weight below 0, or if nothing is ever masked.
     """
 
     gene_rate: float = 0.15
@@ -57,14 +60,15 @@ class MaskedTokens:
     dropped_rate: float = 0.1
     absent_rate: float = 0.9
     label_smoothing: float = 0.5
+    phenotype_weight: float = 1.0
 
     def __post_init__(self) -> None:
         for name, rate in vars(self).items():
-            if not 0 <= rate <= 1:
+            if rate < 0 or (rate > 1 and name != "phenotype_weight"):
                 raise ConfigError(
-                    "is not a share",
+                    "is out of range",
                     where=f"objective.{name}",
-                    expected="in [0, 1]",
+                    expected="0 or more" if name == "phenotype_weight" else "in [0, 1]",
                     found=str(rate),
                 )
         if self.gene_rate == self.phenotype_rate == 0 or self.label_smoothing == 1:
@@ -75,11 +79,17 @@ class MaskedTokens:
                 found=str(self),
             )
 
-    def loss(self, logits_mv: Tensor, labels_m: Tensor) -> Tensor:
-        """Sum of the losses of m masked tokens, of their logits over the input ids."""
-        return F.cross_entropy(
-            logits_mv.float(), labels_m, label_smoothing=self.label_smoothing, reduction="sum"
+    def loss(
+        self, logits_mv: Tensor, labels_m: Tensor, vocabulary: Vocabulary
+    ) -> tuple[Tensor, Tensor]:
+        """Sum of the weighted losses of m masked tokens over the input ids, and of the weights."""
+        loss_m = F.cross_entropy(
+            logits_mv.float(), labels_m, label_smoothing=self.label_smoothing, reduction="none"
         )
+        first, last = vocabulary.bin_offset, vocabulary.bin_offset + len(vocabulary.bins)
+        is_gene_m = (labels_m >= first) & (labels_m <= last)
+        weight_m = torch.where(is_gene_m, 1.0, self.phenotype_weight)
+        return (weight_m * loss_m).sum(), weight_m.sum()
 
 
 def mask_tokens(

@@ -131,15 +131,16 @@ class PretrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: SeededTokens, batch_idx: int) -> Tensor:
         """Mean loss of the masked tokens of a batch; 0 for a batch without any."""
-        logits_mv, labels_m = self.masked_logits(batch)
-        loss = self.objective.loss(logits_mv, labels_m) / max(len(labels_m), 1)
+        total, weight = self.objective.loss(*self.masked_logits(batch), self.model.vocabulary)
+        loss = total / torch.where(weight > 0, weight, 1.0)
         self.log("train/loss", loss, on_step=True, on_epoch=False, batch_size=max(len(batch), 1))
         return loss
 
     def validation_step(self, batch: SeededTokens, batch_idx: int) -> None:
         """Count hits and losses."""
         logits_mv, labels_m = self.masked_logits(batch)
-        self.metrics.update(logits_mv, labels_m, self.objective.loss(logits_mv, labels_m))
+        loss = self.objective.loss(logits_mv, labels_m, self.model.vocabulary)
+        self.metrics.update(logits_mv, labels_m, *loss)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics over all validation cells of all processes."""

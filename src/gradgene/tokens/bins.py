@@ -37,7 +37,7 @@ class Bins:
     Raises
     ------
     TokenError
-        If the edges do not increase, or quantiles come with more than one.
+        If the edges are not finite or do not increase, or quantiles come with more than one.
     """
 
     edges: tuple[float, ...]
@@ -45,9 +45,9 @@ class Bins:
 
     def __post_init__(self) -> None:
         edges = tuple(float(e) for e in self.edges)
-        if not edges or not np.all(np.diff(edges) > 0):
+        if not edges or not np.isfinite(edges).all() or not np.all(np.diff(edges) > 0):
             raise TokenError(
-                "bin edges must be distinct and increasing",
+                "bin edges must be finite, distinct and increasing",
                 where="data.bin_edges",
                 found=str(list(edges)),
             )
@@ -79,6 +79,12 @@ class Bins:
                 expected=f"one of {', '.join(get_args(Binning))}",
             )
         given = cls(tuple(bin_edges))
+        if given.threshold <= 0:  # genes that are not stored are 0, and must lie below it
+            raise TokenError(
+                "the first bin edge must be positive",
+                where="data.bin_edges",
+                found=str(list(given.edges)),
+            )
         if (n_bins is None) is not (binning == "fixed"):
             raise TokenError(
                 "is for equal and quantile bins" if n_bins else f"{binning} bins need a number",

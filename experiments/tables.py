@@ -1,4 +1,4 @@
-"""Make the tables of this page from finished runs: python tables.py RUN [RUN …]."""
+"""Make the tables of an experiment: python experiments/tables.py RUN [RUN …]."""
 
 from __future__ import annotations
 
