@@ -100,6 +100,16 @@ def test_a_study_begun_with_a_model_is_skipped_and_refused_like_any(
     assert "other settings" in refused(*line)
 
 
+def test_donors_cannot_be_left_out_to_judge_on_what_was_learnt(
+    pretrained, cells_file, tmp_path, refused
+):
+    """Without donors the held-out cells would be those of donors that the model has seen."""
+    line = words(cells_file, tmp_path / "run", f"checkpoint.path={pretrained}", "study.donor=null")
+    assert "study.donor: the model knows which donors" in refused("attribute", *line)
+    begun = beginning(cells_file, tmp_path / "run", pretrained, "study.donor=null")
+    assert "set study.donor=donor" in refused("train", *begun)
+
+
 def test_a_model_is_not_judged_on_what_it_began_with(pretrained, cells_file, tmp_path, refused):
     report = json.loads((pretrained / "data_report.json").read_text())
     held, other = report["split"].removeprefix("held-out donors ").split(", ")

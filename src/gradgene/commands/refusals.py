@@ -15,7 +15,17 @@ def refuse_leak(loaded: LoadedModel, data: CellDataModule, where: str) -> None:
 
     `where` is the configuration key that named the model.
     """
-    shared = sorted(set(loaded.trained_on) & set(data.units("test")))
+    column = loaded.tokenizer.schema.donor
+    if loaded.trained_on and column is not None and data.schema.donor is None:
+        raise CheckpointError(
+            "the model knows which donors it was trained on, and the study has no donors",
+            where="study.donor",
+            expected=f"the column of the donors, as in the model's training: {column}",
+            found="null",
+            fix=f"set study.donor={column}",
+        )
+    judged = {*data.units("test"), *map(str, data.part("test").obs.index)}
+    shared = sorted(judged.intersection(loaded.trained_on))
     if shared:
         what = "donors" if data.schema.donor else "cells"
         raise CheckpointError(

@@ -145,7 +145,16 @@ class Workspace(RunFolder):
 
     def _spelled(self, loaded: LoadedModel) -> LoadedModel:
         """With the labels of the contrast as the study spells them."""
-        return loaded.spelled_as({self.facts.target: (self.facts.input, self.facts.baseline)})
+        target, contrast = self.facts.target, (self.facts.input, self.facts.baseline)
+        vocabulary = loaded.vocabulary
+        if target in vocabulary.categories and all(vocabulary.knows(target, c) for c in contrast):
+            if len({vocabulary.label_id(target, c) for c in contrast}) == 1:
+                raise CheckpointError(
+                    f"the model has one token for both {contrast[0]!r} and {contrast[1]!r}",
+                    where="study.baseline",
+                    expected="two labels that the model tells apart",
+                )
+        return loaded.spelled_as({target: contrast})
 
     def key(self, stage: str) -> str:
         """Hash of all settings that decide the result of `stage`; see `SECTIONS`."""
