@@ -147,13 +147,18 @@ class Workspace(RunFolder):
         """With the labels of the contrast as the study spells them."""
         target, contrast = self.facts.target, (self.facts.input, self.facts.baseline)
         vocabulary = loaded.vocabulary
-        if target in vocabulary.categories and all(vocabulary.knows(target, c) for c in contrast):
-            if len({vocabulary.label_id(target, c) for c in contrast}) == 1:
-                raise CheckpointError(
-                    f"the model has one token for both {contrast[0]!r} and {contrast[1]!r}",
-                    where="study.baseline",
-                    expected="two labels that the model tells apart",
-                )
+        known = target in vocabulary.categories
+        ids = {
+            vocabulary.label_id(target, c)
+            for c in contrast
+            if known and vocabulary.knows(target, c)
+        }
+        if len(ids) == 1 and all(vocabulary.knows(target, c) for c in contrast):
+            raise CheckpointError(
+                f"the model has one token for both {contrast[0]!r} and {contrast[1]!r}",
+                where="study.baseline",
+                expected="two labels that the model tells apart",
+            )
         return loaded.spelled_as({target: contrast})
 
     def key(self, stage: str) -> str:
