@@ -24,6 +24,7 @@ from gradgene.lit import (
     Pretraining,
     PretrainingModule,
     StreamDataModule,
+    leave_processes,
 )
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.tokens import TokenBatch, Vocabulary
@@ -139,6 +140,7 @@ def main(kind: str, file: str, folder: str, n: str) -> None:
         **witness.seen,
     }
     Path(folder, f"rank{trainer.global_rank}.json").write_text(json.dumps(found))
+    leave_processes()
 
 
 if __name__ == "__main__":

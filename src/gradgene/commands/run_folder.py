@@ -22,6 +22,7 @@ from rich.console import Console
 
 from gradgene.commands.binding import build
 from gradgene.errors import ConfigError, OutputError
+from gradgene.lit import leave_processes
 from gradgene.store import (
     append_json_line,
     atomic_path,
@@ -71,6 +72,7 @@ class RunFolder:
 
     def __exit__(self, *error: object) -> None:
         """Close the tracker, also after a failure: the next job of a sweep opens its own."""
+        leave_processes()
         finish = getattr(getattr(self.logger, "experiment", None), "finish", None)
         if finish is not None:
             finish()

@@ -1,7 +1,7 @@
 """Thin Lightning: data module, module and callbacks."""
 
 from gradgene.lit.data import CellDataModule
-from gradgene.lit.distributed import fsdp
+from gradgene.lit.distributed import fsdp, leave_processes
 from gradgene.lit.finetuning import FineTuning, with_head
 from gradgene.lit.history import HistoryCallback
 from gradgene.lit.masking import MaskedTokens
@@ -29,6 +29,7 @@ __all__ = [
     "Streaming",
     "TokenStream",
     "fsdp",
+    "leave_processes",
     "pair_loader",
     "with_head",
 ]

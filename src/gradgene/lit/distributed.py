@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import lightning
+import torch.distributed
 from lightning.pytorch.strategies import FSDPStrategy
 from torch.optim import Optimizer
 
 from gradgene.models.block import Block
 
-__all__ = ["clip_gradients", "fsdp"]
+__all__ = ["clip_gradients", "fsdp", "leave_processes"]
 
 
 def fsdp(cpu_offload: bool = False) -> FSDPStrategy:
@@ -33,3 +34,12 @@ def clip_gradients(
             module.trainer.strategy.model.clip_grad_norm_(norm)  # type: ignore[union-attr,operator]
     else:
         module.clip_gradients(optimizer, gradient_clip_val=norm, gradient_clip_algorithm=algorithm)
+
+
+def leave_processes() -> None:
+    """Leave the group that Lightning founded; nothing where there is one process.
+
+    Lightning does not, and a process that ends while threads of the group still run may be aborted.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
