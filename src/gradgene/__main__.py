@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from gradgene.commands.main import main
+from gradgene.commands.main import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -15,6 +15,7 @@ from typing import Any
 import lightning
 import torch
 
+from gradgene.commands.main import end_process
 from gradgene.lit import (
     CellDataModule,
     FineTuning,
@@ -141,6 +142,7 @@ def main(kind: str, file: str, folder: str, n: str) -> None:
     }
     Path(folder, f"rank{trainer.global_rank}.json").write_text(json.dumps(found))
     leave_processes()
+    end_process(0)
 
 
 if __name__ == "__main__":

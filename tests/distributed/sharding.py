@@ -10,6 +10,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.multiprocessing.spawn import spawn
 
+from gradgene.commands.main import end_process
 from gradgene.lit import MaskedTokens, Pretraining, PretrainingModule, fsdp
 from gradgene.lit.masking import cell_seeds
 from gradgene.lit.streaming import SeededTokens
@@ -56,6 +57,7 @@ def compare(rank: int, port: str) -> None:
     torch.testing.assert_close(loss, whole)
     torch.testing.assert_close(shared.clip_grad_norm_(1.0), norm)
     distributed.destroy_process_group()
+    end_process(0)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def test_wheel_has_the_command(wheel: Path) -> None:
     (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt"))
     entry_points = configparser.ConfigParser()
     entry_points.read_string(archive.read(name).decode())
-    assert entry_points["console_scripts"]["gradgene"] == "gradgene.commands.main:main"
+    assert entry_points["console_scripts"]["gradgene"] == "gradgene.commands.main:program"
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from gradgene import __version__
 from gradgene.commands import groups
@@ -19,7 +21,7 @@ from gradgene.commands.help import command_help, exists, general_help
 from gradgene.commands.options import CommandLine, Options, read_line
 from gradgene.errors import ConfigError, GradgeneError, OutputError, closest
 
-__all__ = ["COMMANDS", "Options", "main"]
+__all__ = ["COMMANDS", "Options", "end_process", "main", "program"]
 
 # Modules are loaded only when run, and Hydra only for commands with a config: `--help` is quick.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -95,6 +97,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+def program() -> NoReturn:
+    """Run the command line of this process and end it with the exit code."""
+    code = main()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        end_process(code)
+    sys.exit(code)
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process of several at once, with what it has printed and without anything more.
+
+    A thread of the group may still be giving a tensor back when the interpreter goes down, and
+    Python ends such a thread in a way that aborts the process: finished work would look failed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _dispatch(arguments: list[str]) -> None:
