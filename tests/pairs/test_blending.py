@@ -192,6 +192,7 @@ def equal(a: TokenBatch, b: TokenBatch) -> bool:
 
 def same(a: BlendedBatch, b: BlendedBatch) -> bool:
     ours = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(a)]
+    ours = [(x, y) for x, y in ours if x is not None or y is not None]
     return all(torch.equal(x, y) if isinstance(x, Tensor) else equal(x, y) for x, y in ours)
 
 

@@ -42,6 +42,7 @@ class DeepLift(AttributionMethod):
     name: ClassVar[str] = "deeplift"
     complete: ClassVar[bool] = True
     symmetric: ClassVar[bool] = True
+    needs_baseline: ClassVar[bool] = True
     sees_presence: ClassVar[bool] = True
 
     def one_way(

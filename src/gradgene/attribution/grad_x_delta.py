@@ -37,6 +37,7 @@ class GradXDelta(AttributionMethod):
     name: ClassVar[str] = "grad_x_delta"
     complete: ClassVar[bool] = False
     symmetric: ClassVar[bool] = False
+    needs_baseline: ClassVar[bool] = True
     sees_presence: ClassVar[bool] = False
 
     def one_way(

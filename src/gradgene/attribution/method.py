@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
 
+from gradgene.attribution.members import Layer
 from gradgene.attribution.target import BoundTarget, Target
-from gradgene.errors import AttributionError
+from gradgene.errors import AttributionError, closest
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.modes import explaining
 from gradgene.pairs import BaselineStrategy, BlendedBatch, CellStateBaseline
 from gradgene.tokens import mask_category
 
-__all__ = ["Attribution", "AttributionMethod", "DirectionScores"]
+__all__ = ["Attribution", "AttributionMethod", "DirectionScores", "EmbeddingMethod"]
 
 #: The denominator of the relative delta never falls below this share of Σ|score| (spec 0 §3).
 DELTA_FLOOR = 0.01
@@ -140,14 +141,23 @@ class AttributionMethod(ABC):
     """One way to share f_input - f_baseline among tokens.
 
     Subclasses say what they promise: `complete` (scores sum to f_input - f_baseline),
-    `symmetric` (exchanging the members negates every score) and `sees_presence` (the appearance
-    of a token is scored as such). Which importances make sense follows from these.
+    `symmetric` (exchanging the members negates every score), `needs_baseline` (the scores depend
+    on the baseline) and `sees_presence` (the appearance of a token is scored as such, in
+    `presence_pt`). Which importances make sense follows from these. `per_cell` methods do the work
+    of the model once a distinct cell of a batch, so that many pairs of few cells cost little.
     """
 
     name: ClassVar[str]
     complete: ClassVar[bool]
     symmetric: ClassVar[bool]
+    needs_baseline: ClassVar[bool]
     sees_presence: ClassVar[bool]
+    per_cell: ClassVar[bool] = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the scores add up with these parameters."""
+        return self.complete
 
     def attribute(
         self,
@@ -208,6 +218,34 @@ class AttributionMethod(ABC):
 
         Called with the model in evaluation mode, parameters frozen and gradients on.
         """
+
+
+@dataclass(frozen=True)
+class EmbeddingMethod(AttributionMethod):
+    """A method that scores embeddings, all of them or one of their two parts.
+
+    Parameters
+    ----------
+    layer
+        "total" (default): the normalised sum. "value" or "identity": the share of the expression
+        bin or of the gene's own embedding; a complete method's two shares and its presence add up,
+        one share alone does not.
+    """
+
+    layer: Layer = "total"
+
+    def __post_init__(self) -> None:
+        if self.layer not in get_args(Layer):
+            raise AttributionError(
+                f"unknown layer {self.layer!r}",
+                where="attribution.method.layer",
+                expected=f"one of {closest(str(self.layer), get_args(Layer))}",
+            )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the scores add up with these parameters: those of one part do not."""
+        return self.complete and self.layer == "total"
 
 
 def _check_reading(model: PhenotypeGeneTransformer, target: Target) -> None:

@@ -151,10 +151,16 @@ class PhenotypeGeneTransformer(nn.Module):
 
     def embed(self, tokens: TokenBatch) -> Tensor:
         """Total embedding (cells, tokens, dim): value plus identity, after its norm."""
-        value_ntd = self.value_embedding(tokens.input_ids_nt)
-        identity_ntd = self.identity_embedding(tokens.token_type_ids_nt)
+        value_ntd, identity_ntd = self.embed_parts(tokens)
         total_ntd: Tensor = self.embedding_norm(value_ntd + identity_ntd)
         return total_ntd
+
+    def embed_parts(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
+        """Value and identity embeddings, each (cells, tokens, dim), before they are added."""
+        return (
+            self.value_embedding(tokens.input_ids_nt),
+            self.identity_embedding(tokens.token_type_ids_nt),
+        )
 
     def encode(
         self, embeddings_ntd: Tensor, attention_mask_nt: Tensor, slot: int | None = None

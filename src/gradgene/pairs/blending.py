@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ class BlendedBatch:
         int64: gene index at each position; -1 for phenotypes, special tokens and padding.
     input, baseline
         The members as token batches.
+    blank_pt
+        bool: where the embedding of the baseline is zero in place of its token's; None for nowhere.
     """
 
     cells: TokenBatch
@@ -44,6 +47,7 @@ class BlendedBatch:
     gene_ids_pt: Tensor
     input: TokenBatch
     baseline: TokenBatch
+    blank_pt: Tensor | None = None
 
     def __post_init__(self) -> None:
         for member in (self.input, self.baseline):
@@ -59,7 +63,12 @@ class BlendedBatch:
         return _n_header(self.cells)
 
     def swap(self) -> BlendedBatch:
-        """The same pairs with the roles of input and baseline exchanged."""
+        """The same pairs with the roles of input and baseline exchanged.
+
+        Raises `PairError` where the baseline is zero in places: no cell can take that role.
+        """
+        if self.blank_pt is not None:
+            raise PairError("a zero baseline cannot become the input")
         return replace(
             self,
             input_rows_p=self.baseline_rows_p,
@@ -81,6 +90,16 @@ class BlendedBatch:
             baseline=show(self.cells, self.input_rows_p, columns_pt),
         )
 
+    def with_blank_genes(self) -> BlendedBatch:
+        """Each input against itself with the embedding of every gene zero (the zero baseline)."""
+        return replace(
+            self,
+            baseline_rows_p=self.input_rows_p,
+            baseline_columns_pt=self.input_columns_pt,
+            baseline=self.input,
+            blank_pt=(self.gene_ids_pt >= 0) & self.input.attention_mask_nt,
+        )
+
     def with_cells(self, cells: TokenBatch) -> BlendedBatch:
         """The same pairs over changed tokens of the same layout, such as a masked category."""
         return replace(
@@ -92,10 +111,11 @@ class BlendedBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> BlendedBatch:
         """The same pairs on another device."""
-        names = self.__dataclass_fields__
-        return BlendedBatch(
-            **{k: getattr(self, k).to(device, non_blocking=non_blocking) for k in names}
-        )
+        moved: dict[str, Any] = {
+            name: None if value is None else value.to(device, non_blocking=non_blocking)
+            for name, value in vars(self).items()
+        }
+        return BlendedBatch(**moved)
 
 
 def blend(tokens: TokenBatch, input_rows: Tensor, baseline_rows: Tensor) -> BlendedBatch:
