@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from gradgene.attribution import DeepLift, DirectionScores, GradXDelta, Target, build_method
+from gradgene.attribution import (
+    DeepLift,
+    DirectionScores,
+    GradXDelta,
+    Target,
+    build_method,
+    propagation,
+)
 from gradgene.errors import AttributionError
 from gradgene.models import MultiHeadAttention, PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch, EmptyBaseline, blend
@@ -237,6 +248,190 @@ class TestPresence:
             z = model.eval()(masked).logits_ntv[0, 2]
         assert float(ours.f_baseline_p) == pytest.approx(float(z[4] - z[5]), abs=1e-10)
         assert float(ours.relative_delta_p) <= 1e-10
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_the_zero_baseline(self, kind: str) -> None:
+        """Every gene stays where it is, attended to, with an embedding of zero."""
+        model, blended = random_model(5), blended_pairs(20, 6).with_blank_genes()
+        scores = one_way(METHOD, model, blended, target(kind))
+        assert scores.relative_delta_p.max() <= 1e-10
+        assert (scores.f_input_p != scores.f_baseline_p).all()
+        assert scores.presence_pt is not None
+        assert (scores.presence_pt == 0).all()
+        assert (scores.scores_pt[blended.gene_ids_pt < 0] == 0).all()
+
+
+LAYERS = ("value", "identity")
+
+
+class TestLayers:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_value_and_identity_make_up_the_difference(self, kind: str, dtype: torch.dtype) -> None:
+        model, blended = random_model(5, dtype), blended_pairs(40, 6)
+        value, identity = (
+            one_way(DeepLift(layer), model, blended, target(kind)) for layer in LAYERS
+        )
+        summed = replace(value, scores_pt=value.scores_pt + identity.scores_pt)
+        risen_p = (value.f_input_p - value.f_baseline_p).abs()
+        exact = dtype == torch.float64
+        assert summed.relative_delta_p[exact | (risen_p > 0.01)].max() <= (1e-10 if exact else 1e-4)
+        # One share alone does not.
+        assert value.relative_delta_p.median() > 0.01
+        assert identity.relative_delta_p.median() > 0.01
+
+    def test_f_is_that_of_the_whole_embedding(self) -> None:
+        model, blended = random_model(5), blended_pairs(40, 6)
+        total = one_way(METHOD, model, blended)
+        for layer in LAYERS:
+            scores = one_way(DeepLift(layer), model, blended)
+            for name in ("f_input_p", "f_baseline_p"):
+                found, expected = getattr(scores, name), getattr(total, name)
+                torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+    def test_presence_is_of_the_identity(self) -> None:
+        """And is the same whichever embedding the multipliers are carried to."""
+        model, blended = random_model(5), blended_pairs(40, 6)
+        total, value, identity = (
+            one_way(DeepLift(layer), model, blended) for layer in ("total", *LAYERS)
+        )
+        assert value.presence_pt is not None
+        assert identity.presence_pt is not None
+        assert (value.presence_pt == 0).all()
+        torch.testing.assert_close(identity.presence_pt, total.presence_pt, rtol=0, atol=1e-12)
+
+    def test_the_same_genes_in_other_bins_leave_the_identity_at_zero(self) -> None:
+        cells = cells_of([[0, 1, 2], [0, 1, 2]], [[4, 1, 3], [1, 3, 3]], torch.tensor([[7, 4]] * 2))
+        blended = blend(cells, rows(0), rows(1))
+        value, identity = (one_way(DeepLift(layer), random_model(5), blended) for layer in LAYERS)
+        assert (identity.scores_pt == 0).all()
+        assert (value.scores_pt[0, [3, 4]] != 0).all()
+        assert (value.scores_pt[0, [0, 1, 2, 5, 6]] == 0).all()
+        assert float(value.relative_delta_p) <= 1e-10
+
+    def test_a_value_of_zero_is_a_matter_of_the_value_alone(self) -> None:
+        model, blended = random_model(5), blended_pairs(20, 6).with_blank_genes()
+        value, identity = (one_way(DeepLift(layer), model, blended) for layer in LAYERS)
+        assert value.relative_delta_p.max() <= 1e-10
+        # Without its identity a gene is another gene: what is left out there is the identity's.
+        assert identity.relative_delta_p.max() <= 1e-10
+        assert (value.f_baseline_p - identity.f_baseline_p).abs().min() > 0
+
+    @pytest.mark.parametrize("layer", LAYERS)
+    def test_the_swapped_pair_gets_the_negated_scores(self, layer: Any) -> None:
+        model, blended = random_model(3), blended_pairs(40, 4)
+        forward = one_way(DeepLift(layer), model, blended)
+        backward = one_way(DeepLift(layer), model, blended.swap())
+        scale = max(1.0, float(forward.scores_pt.abs().max()))
+        equal(backward, forward, 1e-12 * scale, sign=-1)
+
+
+class TestRecomputation:
+    @pytest.mark.parametrize("size", [{}, {"norm_first": True}], ids=["post-norm", "pre-norm"])
+    def test_blocks_run_again_give_what_one_long_tape_gives(
+        self, size: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With no module taken for a block, every step is recorded at once and nothing run again."""
+        model, blended = random_model(5, n_layers=3, **size), blended_pairs(10, 6)
+        block_by_block = one_way(METHOD, model, blended)
+        monkeypatch.setattr(propagation, "Block", NoModule)
+        monkeypatch.setattr(propagation, "PairedBlock", None)
+        equal(one_way(METHOD, model, blended), block_by_block, 1e-12)
+
+    @pytest.mark.parametrize("fails_at", [1, 2, 3])
+    def test_the_model_is_as_before_after_an_exception_inside_a_block(
+        self, fails_at: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In the backward pass of the third, second and first block."""
+        model, blended = random_model(5, n_layers=3), blended_pairs(4)
+        model.blocks[1].lin1.weight.requires_grad_(False)
+        model.blocks[2].eval()
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        flags = [m.training for m in model.modules()]
+        calls = 0
+        real = propagation.AttentionStep
+
+        def fail(*args: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == fails_at:
+                raise ArithmeticError("in the middle")
+            return real(*args)
+
+        monkeypatch.setattr(propagation, "AttentionStep", fail)
+        with pytest.raises(ArithmeticError, match="in the middle"):
+            METHOD.attribute(model, blended, MARGIN)
+        assert calls == fails_at
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+        assert [m.training for m in model.modules()] == flags
+        assert not any("forward" in vars(m) for m in model.modules())
+        frozen = [name for name, w in model.named_parameters() if not w.requires_grad]
+        assert frozen == ["blocks.1.lin1.weight"]
+
+    @pytest.mark.slow
+    def test_memory_grows_with_length_and_not_with_its_square(self) -> None:
+        """Weights of one head at 3,200 positions would take 40 MB alone, of all eight 330 MB."""
+        peak = partial(subprocess.check_output, text=True)
+        program = Path(__file__).with_name("deeplift_memory.py")
+        short, long = (
+            float(peak([sys.executable, str(program), str(n_genes)])) for n_genes in (1600, 3200)
+        )
+        assert short > 10
+        assert long / short < 2.6
+
+    @pytest.mark.slow
+    def test_more_layers_keep_their_inputs_only(self) -> None:
+        """Each layer costs the two members' inputs, a small part of the workings of one block."""
+        program = Path(__file__).with_name("deeplift_memory.py")
+        few, many = (
+            float(
+                subprocess.check_output([sys.executable, str(program), "1600", layers], text=True)
+            )
+            for layers in ("2", "8")
+        )
+        inputs = 6 * 2 * 1604 * 64 * 4 / 2**20
+        assert many - few < 2 * inputs + 4
+
+
+class NoModule(nn.Module):
+    """Nothing is an instance of it."""
+
+
+class TestHalfPrecision:
+    """Weights of 8 bits: activations are rounded to 0.4 %, and f of each member with them."""
+
+    @pytest.mark.parametrize("size", [{}, {"norm_first": True, "norm": "rms"}], ids=["ours", "rms"])
+    def test_scores_are_near_those_of_exact_arithmetic(self, size: dict[str, Any]) -> None:
+        off = []
+        for seed in range(4):
+            model, blended = random_model(seed, torch.bfloat16, **size), blended_pairs(40, seed)
+            rough = one_way(METHOD, model, blended)
+            assert rough.scores_pt.dtype == torch.float32
+            exact = one_way(METHOD, model.double(), blended).scores_pt
+            off.append((rough.scores_pt - exact).abs().amax(dim=1) / exact.abs().amax(dim=1))
+        off_p = torch.cat(off)
+        assert off_p.median() <= 0.03
+        assert off_p.quantile(0.9) <= 0.1
+
+    @pytest.mark.parametrize("size", [{}, {"norm_first": True, "norm": "rms"}], ids=["ours", "rms"])
+    def test_what_is_unexplained_is_the_rounding_of_f(self, size: dict[str, Any]) -> None:
+        delta = []
+        for seed in range(4):
+            model, blended = random_model(seed, torch.bfloat16, **size), blended_pairs(40, seed)
+            delta.append(one_way(METHOD, model, blended).relative_delta_p)
+        assert torch.cat(delta).median() <= 0.15
+
+    def test_a_cell_against_itself_scores_exactly_zero(self) -> None:
+        pairs = blend(random_cells(6), torch.arange(6), torch.arange(6))
+        assert (one_way(METHOD, random_model(3, torch.bfloat16), pairs).scores_pt == 0).all()
+
+    def test_the_swapped_pair_gets_the_negated_scores(self) -> None:
+        model, blended = random_model(3, torch.bfloat16), blended_pairs(40, 4)
+        forward, backward = (one_way(METHOD, model, b) for b in (blended, blended.swap()))
+        # Not to the last bit: the residual stream of the replayed member is summed in 8 bits.
+        scale_p = forward.scores_pt.abs().amax(dim=1)
+        off_p = (backward.scores_pt + forward.scores_pt).abs().amax(dim=1) / scale_p
+        assert off_p.max() <= 0.05
 
 
 def rows(*values: int) -> Tensor:

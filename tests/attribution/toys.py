@@ -7,12 +7,12 @@ that GELU bends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradgene.attribution import (
     AttributionMethod,
@@ -20,19 +20,24 @@ from gradgene.attribution import (
     Target,
 )
 from gradgene.models import PhenotypeGeneTransformer
-from gradgene.modes import explaining
+from gradgene.modes import HOOKS, explaining
 from gradgene.pairs import BlendedBatch, blend
 from gradgene.tokens import CLS, EOS, PAD, TokenBatch, Vocabulary, mask_category
 
 __all__ = [
     "KINDS",
     "MARGIN",
+    "N_GENES",
     "VOCABULARY",
+    "at_positions",
     "blended_pairs",
     "cells_of",
+    "everything",
     "one_way",
     "random_cells",
     "random_model",
+    "same",
+    "shuffled_positions",
     "target",
 ]
 
@@ -152,3 +157,38 @@ def at_positions(blended: BlendedBatch, order_pt: Tensor) -> BlendedBatch:
         baseline=blank,
     )
     return laid_out.with_cells(blended.cells)
+
+
+def shuffled_positions(blended: BlendedBatch, more: int = 3, seed: int = 0) -> Tensor:
+    """An order for `at_positions`: anywhere behind the phenotypes, with `more` empty positions."""
+    p, t = blended.gene_ids_pt.shape
+    header = blended.n_header
+    order_pt = torch.full((p, t + more), -1)
+    draw = torch.Generator().manual_seed(seed)
+    for i in range(p):
+        places = header + torch.randperm(t + more - header, generator=draw)[: t - header]
+        order_pt[i, :header] = torch.arange(header)
+        order_pt[i, places] = torch.arange(header, t)
+    return order_pt
+
+
+def everything(model: nn.Module) -> dict[str, Any]:
+    """Weights, gradients, flags, hooks and instance attributes named `forward`."""
+    state: dict[str, Any] = {k: v.clone() for k, v in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        state[f"{name} flags"] = (parameter.requires_grad, parameter.grad is None)
+    for name, module in model.named_modules():
+        hooks = [len(getattr(module, kind)) for kind in HOOKS]
+        state[f"{name} module"] = (module.training, "forward" in vars(module), hooks)
+    return state
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two pictures of `everything` agree to the last bit."""
+
+    def pairs() -> Iterator[bool]:
+        for key, value in one.items():
+            is_tensor = isinstance(value, Tensor)
+            yield torch.equal(value, other[key]) if is_tensor else value == other[key]
+
+    return one.keys() == other.keys() and all(pairs())

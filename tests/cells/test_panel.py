@@ -11,7 +11,7 @@ import scanpy as sc
 import torch
 from scipy import sparse
 
-from gradgene.cells import Cells, choose_genes, log_normalise
+from gradgene.cells import Cells, choose_genes, log_normalise, panel_notes
 from gradgene.errors import CellsError
 from tests.planted import make_adata, make_cells
 
@@ -66,7 +66,7 @@ def test_genes_of_equal_dispersion_in_column_order() -> None:
     tied = replace(cells, matrix_ng=sparse.csr_matrix(values_ng))
     copies = ["g10", "g20", "g30", "g45"]
     seen = set()
-    for n in range(1, 50):
+    for n in range(1, 50, 3):
         chosen = choose_genes(tied, n)
         mine = [g for g in copies if g in chosen]
         assert mine == copies[: len(mine)]
@@ -117,10 +117,26 @@ def test_list_in_a_file(tmp_path: Path) -> None:
     file.write_text("g9\n g2 \n\nGAPDH\n")
     assert choose_genes(make_cells(), str(file)) == ("g2", "g9")
     file.write_text("GAPDH\n")
-    with pytest.raises(CellsError, match=r"data\.genes: no gene of .*genes\.txt"):
+    with pytest.raises(
+        CellsError, match=r"data\.genes: no gene of .*genes\.txt .*g0, g1, g2; found GAPDH"
+    ):
         choose_genes(make_cells(), str(file))
     with pytest.raises(CellsError, match="no such gene list"):
         choose_genes(make_cells(), str(tmp_path / "gone.txt"))
+
+
+def test_a_line_on_the_genes_of_a_list_that_are_not_found(tmp_path: Path) -> None:
+    file = tmp_path / "genes.txt"
+    file.write_text("g9\nGAPDH\nENSG00000000009.3\nGAPDH\ng2\n")
+    genes = make_cells().genes
+    lost = f"data.genes: 2 of the 4 genes of {file} are not in the cells: GAPDH, ENSG00000000009"
+    assert panel_notes(genes, str(file)) == (lost,)
+    file.write_text("\n".join(["g1", *(f"x{i}" for i in range(10))]))
+    (many,) = panel_notes(genes, str(file))
+    assert many.endswith(": x0, x1, x2, x3, x4, …")
+    file.write_text("g9\ng2\n")
+    for asked in (str(file), 10, None):
+        assert panel_notes(genes, asked) == ()
 
 
 @pytest.mark.parametrize("n", [0, -1])

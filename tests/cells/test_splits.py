@@ -126,6 +126,21 @@ def test_seeded(donor: bool) -> None:
     assert any(not np.array_equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.parametrize(("held", "donor"), [(0.0, True), (0, True), ([], True), (0.0, False)])
+def test_a_study_that_holds_nothing_out_is_refused(held: list[str] | float, donor: bool) -> None:
+    """A share of 0 is none of the donors, as it is none of the cells, and not one after all."""
+    with pytest.raises(CellsError, match=r"data\.holdout_donors: the test part .*above 0"):
+        split_cells(make_cells(donor=donor), "disease", held, 0.2, 0)
+    if donor:
+        with pytest.raises(CellsError, match=r"data\.validation_donors: the validation part"):
+            split_cells(make_cells(), "disease", ["d0"], 0.2, 0, validation_donors=held)
+
+
+def test_the_least_share_is_one_donor() -> None:
+    cells = make_cells()
+    assert len(donors(cells, split_cells(cells, "disease", 0.001, 0.2, 0).test_n)) == 1
+
+
 @pytest.mark.parametrize("held", [["d0", "d1", "d2", "d3"], []])
 def test_parts_without_cells(held: list[str]) -> None:
     with pytest.raises(CellsError, match=r"data\.holdout_donors: the (train|test) part"):

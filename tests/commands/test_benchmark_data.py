@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from collections import namedtuple
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from rich.console import Console
 
 from gradgene.cells.synthetic import write_synthetic_shards
@@ -23,6 +24,7 @@ from gradgene.commands.benchmark_tokenising import (
     time_tokenising,
     tokenise_one_by_one,
 )
+from gradgene.commands.groups import conf_dir
 from gradgene.errors import CellsError, ConfigError, OutputError, TokenError
 from gradgene.lit.streaming import SeededTokens, Streaming, TokenStream
 from gradgene.tokens import TokenBatch
@@ -55,6 +57,12 @@ def long_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 cells of about 50 genes, all labels known."""
     folder = tmp_path_factory.mktemp("long")
     return write_synthetic_shards(folder, 40, 1, 120, 50, unknown=0.0).paths[0]
+
+
+def test_what_is_measured_is_how_a_pretraining_reads() -> None:
+    leaf = yaml.safe_load((conf_dir() / "data" / "stream.yaml").read_text())
+    said = {field.name: leaf[field.name] for field in fields(Streaming)}
+    assert Settings().streaming == Streaming() == Streaming(**said)
 
 
 def test_an_epoch_serves_every_cell_once(shards: tuple[str, ...]) -> None:

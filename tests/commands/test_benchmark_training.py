@@ -108,6 +108,7 @@ def test_another_training_is_noticed(job: TrainingJob) -> None:
     assert found["losses differ by"].met is False
 
 
+@pytest.mark.slow
 def test_the_whole_comparison() -> None:
     findings = measure(replace(TOY, repeats=2), Console(quiet=True))
     assert findings["lightning / transformers", "losses differ by"] < 1e-6
@@ -117,6 +118,7 @@ def test_the_whole_comparison() -> None:
     assert list(steps["run"].unique()) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_memory_and_variants(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the processes left out, and a compiler that fails."""
 

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from gradgene import __version__
+from gradgene.commands.groups import conf_dir
 from gradgene.commands.main import main
 from gradgene.commands.options import read_line
 from gradgene.errors import ConfigError, PairError
@@ -101,6 +103,19 @@ def test_whatever_follows_ctrl_c_is_an_interruption(gradgene, fake, monkeypatch,
     assert code == 130 and err.count("\n") == 1 and err.startswith("gradgene: interrupted; ")
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (("study", "experiment=toy"), "what was finished is kept, the same command resumes"),
+        (("benchmark", "data"), "the same command starts from the beginning"),
+        (("report", "x"), "the same command starts from the beginning"),
+    ],
+)
+def test_an_interruption_says_what_the_same_command_would_do(gradgene, fake, line, says):
+    fake.RAISES["all"] = KeyboardInterrupt()
+    assert gradgene(*line) == (130, f"gradgene: interrupted; {says}\n")
+
+
 def test_an_unwritable_output_directory_is_one_line(gradgene, conf):
     (conf.parent / "runs").write_text("a file")
     code, err = gradgene("study", "experiment=toy")
@@ -151,6 +166,21 @@ def test_command_help_describes_every_leaf(gradgene, capsys):
     for text in ("The first method.", "The second method.", "A toy.", "More about it."):
         assert text in out
     assert "@package" not in out
+
+
+def test_command_help_lists_the_groups_that_the_command_has(capsys):
+    """A pretraining has no pairs, a study no settings of a pretraining; trainers both have."""
+    listed = {}
+    for command, root in (("study", "config"), ("pretrain", "pretrain")):
+        assert main([command, "--help"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        listed[command] = {line[:-1] for line in lines if line.endswith("=")}
+        defaults = OmegaConf.load(conf_dir() / f"{root}.yaml").defaults
+        named = {key for entry in defaults if entry != "_self_" for key in entry}
+        assert listed[command] == {key for key in named if "hydra" not in key}
+    assert {"model", "trainer", "experiment"} <= listed["study"] & listed["pretrain"]
+    assert listed["study"] - listed["pretrain"] >= {"attribution", "pairs", "pruning", "report"}
+    assert listed["pretrain"] - listed["study"] == {"pretraining"}
 
 
 def test_help_needs_neither_torch_nor_hydra():

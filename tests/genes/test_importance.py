@@ -9,9 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradgene.attribution import METHODS
 from gradgene.errors import AttributionError
 from gradgene.genes import Importance, default_importance, l2_normalise
 from gradgene.genes.importance import IMPORTANCES
+from gradgene.pairs import BASELINES
 
 FORWARD = torch.tensor([[4.0, -9.0, 0.0, 0.0, 2.0]])
 BACKWARD = torch.tensor([[1.0, -4.0, -3.0, 0.0, -2.0]])
@@ -111,9 +113,20 @@ class TestGuards:
             Importance("own_label", "grad_x_delta", target_kind=kind)
         Importance("own_label", "grad_x_delta", "empty", kind)
 
+    def test_a_symmetric_method_is_refused_for_being_symmetric(self) -> None:
+        """Draws in both orders make expected gradients symmetric, though not complete."""
+        if "gradient_shap" not in METHODS:
+            pytest.skip("no such method yet")
+        with pytest.raises(AttributionError, match="gradient_shap is symmetric, not complete, so"):
+            Importance("paper_mean", "gradient_shap")
+
     def test_unknown_names_are_answered_with_the_closest(self) -> None:
         with pytest.raises(AttributionError, match=r"'contrasts'.*one of 'contrast'"):
             Importance("contrasts", "grad_x_delta")
+        with pytest.raises(AttributionError, match=r"attribution: no attribution 'deplift'.*'deep"):
+            Importance("forward", "deplift")
+        with pytest.raises(AttributionError, match=r"baseline: no baseline 'means'.*one of 'mean'"):
+            Importance("forward", "deeplift", "means")
 
     def test_meaningful_ones(self) -> None:
         def names(*of: str) -> set[str]:
@@ -131,6 +144,71 @@ class TestGuards:
         assert default_importance("grad_x_delta") == "contrast"
         assert default_importance("deeplift", "empty") == "forward"
         assert default_importance("grad_x_delta", "empty") == "forward"
+
+    def test_names_of_another_version_have_a_default(self) -> None:
+        assert default_importance("of_tomorrow", "unheard_of") == "contrast"
+
+
+#: Exchanging the members negates every score: integrals along a path between the two (the draws of
+#: gradient_shap come in pairs, one for each order), and finite differences from end to end.
+SYMMETRIC = ("deeplift", "integrated_gradients", "gradient_shap")
+#: Local gradients are taken at one member, occlusion begins with one member, noise with none.
+ASYMMETRIC = (
+    *("grad_x_delta", "input_x_gradient", "gim", "captum_deeplift", "captum_integrated_gradients"),
+    *("swap_occlusion", "remove_occlusion", "random"),
+)
+#: What reads both directions alone means something always.
+ALWAYS = {"forward", "backward"}
+#: (symmetric, baseline) -> what more there is for a margin. Where the pair is exchanged, R explains
+#: it for the same label: the contrast compares like with like, and a margin read for the other
+#: label is the same number negated. The published means cancel only where R = -F. Where each cell
+#: is explained against itself, R is of the other cell for its own label: their mean is the mean of
+#: own labels, a contrast of two scalars is none, and the published formula is of the empty cell.
+MORE = {
+    (True, "cell_state"): {"contrast", "own_label"},
+    (True, "mean"): {"contrast", "own_label"},
+    (True, "empty"): {"own_label", "paper_empty"},
+    (True, "zero"): {"own_label"},
+    (False, "cell_state"): {"contrast", "own_label", "paper_mean", "paper_geometric"},
+    (False, "mean"): {"contrast", "own_label", "paper_mean", "paper_geometric"},
+    (False, "empty"): {"own_label", "paper_empty"},
+    (False, "zero"): {"own_label"},
+}
+#: These hand tokens to others, and no token's embedding is zero.
+TOKENS_ONLY = ("captum_deeplift", "captum_integrated_gradients")
+DEFAULTS = {
+    (True, "cell_state"): "forward",
+    (True, "mean"): "forward",
+    (False, "cell_state"): "contrast",
+    (False, "mean"): "contrast",
+    **{(symmetric, b): "forward" for symmetric in (True, False) for b in ("empty", "zero")},
+}
+
+
+class TestWholeTable:
+    def test_it_is_whole(self) -> None:
+        assert set(METHODS) <= {*SYMMETRIC, *ASYMMETRIC}
+        assert {baseline for _, baseline in MORE} == set(BASELINES)
+
+    @pytest.mark.parametrize("kind", ["margin", "logit", "log_probability", "probability"])
+    @pytest.mark.parametrize("baseline", BASELINES)
+    @pytest.mark.parametrize("method", METHODS)
+    def test_what_means_something(self, method: str, baseline: str, kind: str) -> None:
+        if baseline == "zero" and method in TOKENS_ONLY:
+            assert not Importance.meaningful(method, baseline, kind)
+            with pytest.raises(AttributionError, match="none of tokens; to fix: choose another b"):
+                Importance("forward", method, baseline, kind)
+            return
+        expected = ALWAYS | MORE[method in SYMMETRIC, baseline]
+        if kind != "margin" and baseline in ("cell_state", "mean"):
+            expected -= {"own_label"}  # the other label's scalar was never computed
+        found = {i.name for i in Importance.meaningful(method, baseline, kind)}
+        assert found == expected
+        default = default_importance(method, baseline)
+        assert default == DEFAULTS[method in SYMMETRIC, baseline] and default in found
+        for name in set(IMPORTANCES) - expected:
+            with pytest.raises(AttributionError, match=f"meaningless here: .*use '{default}'"):
+                Importance(name, method, baseline, kind)
 
 
 def test_geometric_is_never_negative_or_nan() -> None:

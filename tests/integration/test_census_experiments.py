@@ -65,6 +65,7 @@ def test_an_experiment_accepts_cells_of_the_schema(
     assert "valid: a study" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_alzheimer_microglia_runs(tmp_path: Path) -> None:
     cells = write_cells(tmp_path / "cells", "alzheimer_microglia", 600)
     folder = tmp_path / "run"

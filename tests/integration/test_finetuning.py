@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pandas as pd
 import pytest
 import torch
 
-from gradgene.checkpoints import load_checkpoint
+from gradgene.checkpoints import load_checkpoint, save_folder
 from gradgene.commands.main import main
+from gradgene.tokens import Layout
 from tests.integration.tiny import QUICK, contents, progress, read, words, write_cells
+from tests.planted import make_cells, make_model, make_tokenizer
 
 #: Enough to learn the planted label of 120 cells.
 LEARNING = ("finetune.max_epochs=15", "finetune.learning_rate=0.005", "data.batch_size=16")
@@ -35,7 +38,9 @@ def beginning(data: Path, folder: Path, model: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.parametrize("head", ["masked_slot", "cls"])
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize(
+    "arm", [pytest.param(a, marks=pytest.mark.slow) for a in ARMS[:3]] + ["lora"]
+)
 def test_every_arm_trains_attributes_and_prunes(arm, head, pretrained, cells_file, tmp_path):
     line = beginning(
         cells_file,
@@ -80,6 +85,7 @@ def test_beginning_with_a_model_helps(pretrained, cells_file, tmp_path):
     assert losses[1] < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_study_begun_with_a_model_is_skipped_and_refused_like_any(
     pretrained, cells_file, tmp_path, no_figures, refused
 ):
@@ -154,6 +160,38 @@ def test_new_labels_are_learnt_and_said(head, arm, relabelled, pretrained, tmp_p
         assert loaded.vocabulary.categories["disease"] == ("case", "control", "relapse")
 
 
+@pytest.fixture(scope="module")
+def rewriting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that rewrites labels, as published ones do: "X-1" and "X 1" are one token to it."""
+    cells = make_cells(120, 30)
+    tokenizer = make_tokenizer(cells)
+    vocabulary = replace(tokenizer.vocabulary, layout=Layout(text="ascii"))
+    folder = tmp_path_factory.mktemp("rewriting") / "model"
+    model = make_model(vocabulary).float()
+    save_folder(model, replace(tokenizer, vocabulary=vocabulary), folder)
+    return folder
+
+
+def respell(adata):
+    """Cases are called in two ways that such a model does not tell apart."""
+    disease = adata.obs["disease"].astype(str)
+    spelled = np.resize(["X 1", "X-1"], len(disease))
+    adata.obs["disease"] = disease.where(disease != "case", pd.Series(spelled, disease.index))
+
+
+def test_new_labels_of_one_token_are_called_as_the_study_calls_them(rewriting, tmp_path, refused):
+    data = write_cells(tmp_path / "respelled.h5ad", respell)
+    phenotypes = ("data.phenotypes=[disease,cell_type,sex]", "finetune.max_epochs=1")
+    contrast = ("study.input=X-1", "study.baseline=control")
+    line = beginning(data, tmp_path / "run", rewriting, *phenotypes, *contrast)
+    assert main(["train", *line]) == 0
+    vocabulary = load_checkpoint(tmp_path / "run").vocabulary
+    assert vocabulary.categories["disease"] == ("case", "control", "X-1")
+    contrast = ("study.input=X-1", "study.baseline='X 1'")
+    line = beginning(data, tmp_path / "none", rewriting, *phenotypes, *contrast)
+    assert "study.baseline: the model has the one token [x_1] for both" in refused("train", *line)
+
+
 def test_a_finished_model_cannot_learn_labels(relabelled, pretrained, tmp_path, refused):
     line = words(relabelled, tmp_path / "run", f"checkpoint.path={pretrained}")
     error = refused("train", *line)
@@ -203,6 +241,7 @@ def test_judgement_is_by_donor_and_label_and_calibrated(pretrained, cells_file):
     assert 0.5 < found["test/auroc"] == pytest.approx(found["test/contrast_auroc"])
 
 
+@pytest.mark.slow
 def test_the_temperature_is_of_validation_cells_alone(cells_file, tmp_path):
     """Test cells with labels turned around are judged worse, and change no temperature."""
     turned = write_cells(tmp_path / "turned.h5ad", turn_test_labels)
@@ -225,6 +264,7 @@ def turn_test_labels(adata):
     adata.obs["disease"] = labels.where(~held, labels.map(other))
 
 
+@pytest.mark.slow
 def test_stopping_early(pretrained, cells_file, tmp_path):
     line = beginning(
         cells_file,
@@ -241,6 +281,7 @@ def test_stopping_early(pretrained, cells_file, tmp_path):
     assert losses.idxmin() == len(losses) - 3, "two epochs without a lower loss"
 
 
+@pytest.mark.slow
 def test_how_it_is_trained_by_configuration(cells_file, tmp_path):
     """bf16, accumulation, class weights, smoothing and a schedule together; read in float32."""
     line = words(
@@ -269,6 +310,7 @@ def test_float16_needs_a_gpu(cells_file, tmp_path, refused):
     assert "trainer.precision" in error and "bf16-mixed" in error
 
 
+@pytest.mark.slow
 def test_full_is_as_good_as_a_probe(cells_file, tmp_path):
     """Spec 3, T8: on planted cells full fine-tuning is not worse than the probe by over 0.02."""
     first = tmp_path / "first"

@@ -157,6 +157,7 @@ def test_dry_run_writes_nothing(shards: Path, tmp_path: Path, capsys) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep(shards: Path, tmp_path: Path, capsys, refused) -> None:
     jobs = ("study.seed=0,1", "hydra.sweep.subdir=${study.seed}")
     assert main([*line(shards, tmp_path / "run", *jobs), "-m", "--dry-run"]) == 0

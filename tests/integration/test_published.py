@@ -75,6 +75,7 @@ def test_genes_must_be_given(shared: Path, tmp_path: Path, refused: Callable[...
     assert "600 gene names" in message and "checkpoint.genes" in message
 
 
+@pytest.mark.slow
 def test_a_study_of_labels_that_the_model_spells_otherwise(
     shared: Path, tmp_path: Path, no_figures: None
 ) -> None:

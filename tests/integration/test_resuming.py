@@ -69,6 +69,7 @@ def test_replaced_data_are_noticed(folder, cells_file, tmp_path, refused):
     assert "other settings" in refused("train", *words(data, folder, *QUICK))
 
 
+@pytest.mark.slow
 def test_a_compared_method_that_is_dropped_is_not_reported(cells_file, folder):
     run_all_stages(cells_file, folder, *QUICK, "study.compare=[grad_x_delta]")
     assert (folder / "attributions/grad_x_delta/genes.parquet").is_file()
@@ -78,6 +79,7 @@ def test_a_compared_method_that_is_dropped_is_not_reported(cells_file, folder):
     assert set(read(folder, "pruning/curves")["ranking"]) == {"deeplift/forward", "random"}
 
 
+@pytest.mark.slow
 def test_two_fresh_folders_agree_bit_for_bit(finished, cells_file, tmp_path):
     run_all_stages(cells_file, tmp_path / "again", *QUICK)
     for table in ("attributions/genes", "attributions/pairs", "pruning/curves", "pruning/rankings"):
@@ -87,6 +89,7 @@ def test_two_fresh_folders_agree_bit_for_bit(finished, cells_file, tmp_path):
         pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
+@pytest.mark.slow
 def test_another_seed_differs(finished, cells_file, tmp_path):
     run_all_stages(cells_file, tmp_path / "other", *QUICK, "study.seed=1")
     tables = ["attributions/genes", "pruning/rankings"]
@@ -111,6 +114,7 @@ class FullDisk:
         self.write(frame, path, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "done"),
     [("genes.parquet", STAGES[:1]), ("rankings.parquet", STAGES[:1]), ("curves", STAGES[:2])],
@@ -132,6 +136,7 @@ def test_a_full_disk_keeps_what_was_finished(
     assert all(kept[f] == new for f, new in contents(folder).items() if f.endswith(".ckpt"))
 
 
+@pytest.mark.slow
 def test_breaking_off_with_other_settings_never_mixes_two_runs(
     folder, cells_file, monkeypatch, refused
 ):
@@ -150,6 +155,7 @@ def test_breaking_off_with_other_settings_never_mixes_two_runs(
     assert set(read(folder, "pruning/rankings")["ranking"]) >= {"random", "deeplift/forward"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_attributing_keeps_the_model(
     cells_file, tmp_path, monkeypatch, capsys, no_figures, keyboard
 ):

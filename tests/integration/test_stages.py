@@ -40,6 +40,7 @@ def folder(trained: Path, tmp_path: Path) -> Path:
     return shutil.copytree(trained, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_stages_as_commands_make_a_study(cells_file, tmp_path, no_figures):
     stages, study = tmp_path / "stages", tmp_path / "study"
     run_all_stages(cells_file, stages, *QUICK)
@@ -74,6 +75,7 @@ def test_a_model_of_another_run(checkpoint, trained, folder, cells_file, tmp_pat
     assert not (tmp_path / "new" / "checkpoints" / "best.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_a_study_of_a_trained_model_trains_nothing(trained, cells_file, tmp_path, no_figures):
     path = f"checkpoint.path={trained / 'checkpoints' / 'hf'}"
     assert main(["study", *words(cells_file, tmp_path / "new", *QUICK, path)]) == 0
@@ -81,7 +83,9 @@ def test_a_study_of_a_trained_model_trains_nothing(trained, cells_file, tmp_path
     assert (tmp_path / "new" / "report.html").is_file()
 
 
-@pytest.mark.parametrize("checkpoint", ["checkpoints/best.ckpt", "checkpoints/hf"])
+@pytest.mark.parametrize(
+    "checkpoint", ["checkpoints/best.ckpt", pytest.param("checkpoints/hf", marks=pytest.mark.slow)]
+)
 def test_a_model_is_not_judged_on_what_it_was_trained_on(
     checkpoint, trained, cells_file, tmp_path, refused
 ):
@@ -132,6 +136,7 @@ def test_a_truncated_checkpoint_of_ones_own(folder, cells_file, refused):
     assert str(best) in refused("attribute", *words(cells_file, folder))
 
 
+@pytest.mark.slow
 def test_a_sweep_over_methods_with_an_experiment_of_ones_own(
     trained, cells_file, tmp_path, monkeypatch, capsys
 ):

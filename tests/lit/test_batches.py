@@ -120,10 +120,10 @@ def test_ranks_share_the_cells_and_have_equal_numbers_of_batches(
 ) -> None:
     lengths_n = np.random.default_rng(n).integers(1, 40, n)
     seen, seeds, counts = [], [], set()
-    before = batches._rank_and_world
+    before = batches.rank_and_world
     try:
         for rank in range(world):
-            batches._rank_and_world = lambda rank=rank: (rank, world)  # type: ignore[misc]
+            batches.rank_and_world = lambda rank=rank: (rank, world)  # type: ignore[misc]
             sampler: SeededBatches = SeededBatches(n, size, shuffle, 3)
             if by_length:
                 sampler = LengthBatches(lengths_n, 10 * size, shuffle, 3)
@@ -132,14 +132,14 @@ def test_ranks_share_the_cells_and_have_equal_numbers_of_batches(
             seen += [row for _, rows in mine for row in rows.tolist()]
             seeds += [seed for seed, _ in mine]
     finally:
-        batches._rank_and_world = before
+        batches.rank_and_world = before
     assert sorted(seen) == list(range(n))
     assert len(counts) == 1 and len({*counts.pop()}) == 1
     assert len(set(seeds)) == len(seeds)
 
 
 def test_more_ranks_than_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "_rank_and_world", lambda: (0, 4))
+    monkeypatch.setattr(batches, "rank_and_world", lambda: (0, 4))
     with pytest.raises(ConfigError, match=r"trainer\.devices"):
         list(SeededBatches(3, 1, True, 0))
 

@@ -168,6 +168,15 @@ def test_the_panel_is_chosen_on_training_cells(tmp_path: Path) -> None:
     assert set(adata.var_names) - set(all_seen.tokenizer.vocabulary.genes) == {"g21"}
 
 
+def test_genes_of_a_list_that_are_not_found_are_noted(file: Path, tmp_path: Path) -> None:
+    panel = tmp_path / "genes.txt"
+    panel.write_text("g3\nGAPDH\ng7\nACTB\n")
+    data = data_module(file, genes=str(panel))
+    data.setup()
+    assert data.cells is not None and data.cells.genes == ("g3", "g7")
+    assert data.cells.notes[-1].endswith("are not in the cells: GAPDH, ACTB")
+
+
 def test_depth_is_over_all_genes(tmp_path: Path) -> None:
     adata = make_adata(n=96)
     data = data_module(adata, tmp_path, genes=10)

@@ -108,6 +108,27 @@ def test_a_missing_label_is_never_asked_for(tokenizer: Tokenizer) -> None:
     assert (masked.input_ids_nt[:, slot] == MASK).all()
 
 
+def test_the_token_of_an_unknown_label_is_never_asked_for(tokenizer: Tokenizer) -> None:
+    """Published vocabularies have one: `[unknown_sex]` says that nothing is known."""
+    cells = make_cells(50, 200, seed=2)
+    obs = cells.obs.copy()
+    obs.loc[obs.index[::2], "sex"] = np.nan
+    known = tokenizer.vocabulary
+    published = replace(
+        known,
+        layout=replace(known.layout, text="ascii_by_category"),
+        categories={**known.categories, "sex": ("[female]", "[male]", "[unknown_sex]")},
+    )
+    tokens = replace(tokenizer, vocabulary=published)(replace(cells, obs=obs))
+    slot = published.slot("sex")
+    unknown = published.label_id("sex", "[unknown_sex]")
+    assert (tokens.input_ids_nt[::2, slot] == unknown).all()
+    masked, labels_nt = mask_tokens(tokens, published, NEVER, seeds(tokens))
+    assert (labels_nt != unknown).all()
+    assert (labels_nt[::2, slot] == IGNORED).all() and (labels_nt[1::2, slot] != IGNORED).all()
+    assert (masked.input_ids_nt[::2, slot] == unknown).all()
+
+
 def test_absent_genes_are_absent_distinct_and_bin_0(
     tokens: TokenBatch, tokenizer: Tokenizer
 ) -> None:

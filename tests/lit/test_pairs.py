@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gradgene.attribution import Attribution, AttributionMethod, Target, build_method
+from gradgene.attribution import Attribution, AttributionMethod, GradXDelta, Target, build_method
 from gradgene.cells import Cells, log_normalise
 from gradgene.errors import AttributionError
 from gradgene.genes import GeneSumsMetric, Importance
@@ -22,6 +24,7 @@ from gradgene.lit import (
     PhenotypeModule,
     pair_loader,
 )
+from gradgene.lit import pairs as served
 from gradgene.pairs import (
     BaselineStrategy,
     CellStateBaseline,
@@ -88,6 +91,7 @@ def collect(
     baseline: BaselineStrategy,
     batch_tokens: int,
     write: Any = None,
+    per_cell: bool = False,
 ) -> tuple[GeneSumsMetric, AttributionCollector]:
     """Run the plan through `trainer.predict`."""
     donors = study.plan.table["donor_input"]
@@ -99,7 +103,7 @@ def collect(
         sees_presence=method.sees_presence,
     )
     collector = AttributionCollector(sums, study.plan, write)
-    loader = pair_loader(study.cells, study.tokenizer, study.plan, batch_tokens)
+    loader = pair_loader(study.cells, study.tokenizer, study.plan, batch_tokens, per_cell=per_cell)
     trainer(inference_mode=False, callbacks=[collector]).predict(
         study.module(method, baseline), loader, return_predictions=False
     )
@@ -238,6 +242,70 @@ def test_every_pair_once_and_within_the_budget(study: Study, batch_tokens: int) 
     assert longest == sorted(longest, reverse=True)  # what may not fit in memory comes first
 
 
+@pytest.mark.parametrize("baseline", [CellStateBaseline(), EmptyBaseline()])
+@pytest.mark.parametrize("batch_tokens", [1, 150])
+def test_large_batches_have_the_same_sums_and_ledger(
+    study: Study,
+    baseline: BaselineStrategy,
+    batch_tokens: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(served, "PER_CELL", 200)
+    method = GradXDelta(forward_tokens=40)
+    sums, collector = collect(study, method, baseline, batch_tokens, per_cell=True)
+    assert (1 < len(collector.batches) < 11) if batch_tokens == 1 else len(collector.batches) == 1
+    donor_of = [DONORS.index(d) for d in study.plan.table["donor_input"]]
+    found = study.one_by_one(method, baseline)
+    expected = expected_sums(found, donor_of, importances(method, baseline))
+    for quantity, values in sums.gene_sums().sums.items():
+        np.testing.assert_allclose(values, expected[quantity], atol=1e-8, err_msg=quantity)
+    f_input = [float(one.forward.f_input_p) for one in found]
+    np.testing.assert_allclose(collector.pairs()["f_input"], f_input, atol=1e-8)
+
+
+@pytest.mark.parametrize("n_tokens", [1, 100, 400, 10**6])
+def test_large_batches_hold_every_pair_once_within_their_budget(
+    study: Study, n_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "PER_CELL", n_tokens)
+    loader = pair_loader(study.cells, study.tokenizer, study.plan, 1, per_cell=True)
+    sampler: Any = loader.sampler
+    batches, table = list(sampler), study.plan.table
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(table)))
+    for rows, blended in zip(batches, loader, strict=True):
+        assert len(rows) == 1 or blended.gene_ids_pt.numel() <= n_tokens
+        assert len(blended) == len(rows)
+        # Who may share controls is together, and so are the pairs of each input.
+        for column in ("stratum", "input_row"):
+            changes = (table[column].iloc[rows].shift() != table[column].iloc[rows]).sum()
+            assert changes == table[column].iloc[rows].nunique()
+    longest = [int(b.cells.n_tokens_n[b.input_rows_p].max()) for b in loader]
+    assert longest == sorted(longest, reverse=True)  # what may not fit in memory comes first
+
+
+def test_large_batches_are_large(study: Study) -> None:
+    """256 times as many tokens, and cells of the model at a time no more than before."""
+    few, many = (
+        pair_loader(study.cells, study.tokenizer, study.plan, 30, per_cell=per_cell)
+        for per_cell in (False, True)
+    )
+    assert len(few) == 11 and len(many) == 1
+    assert served.PER_CELL == 256
+
+
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=200), n_tokens=st.integers(1, 500))
+def test_pairs_are_cut_in_order_and_within_the_budget(lengths: list[int], n_tokens: int) -> None:
+    upper_p = np.array(lengths)
+    order = np.random.default_rng(0).permutation(len(lengths))
+    batches = served.cut(order, upper_p, n_tokens)
+    assert np.concatenate(batches).tolist() == order.tolist()
+    for i, batch in enumerate(batches):
+        assert len(batch) == 1 or len(batch) * upper_p[batch].max() <= n_tokens
+        if i:  # one more pair would not have fitted into the batch before
+            more = np.append(batches[i - 1], batch[0])
+            assert len(more) * upper_p[more].max() > n_tokens
+
+
 def test_a_cell_is_tokenised_once_a_batch(study: Study) -> None:
     (blended,) = list(pair_loader(study.cells, study.tokenizer, study.plan, 10**6))
     rows = study.plan.table[["input_row", "baseline_row"]].to_numpy()
@@ -289,15 +357,6 @@ def test_predict_step_is_the_method(study: Study) -> None:
             for field in fields(ours):
                 assert torch.equal(getattr(ours, field.name), getattr(theirs, field.name))
         assert not one.forward.scores_pt.is_inference()
-
-
-def test_inference_mode_is_refused_and_says_what_to_set(study: Study) -> None:
-    loader = pair_loader(study.cells, study.tokenizer, study.plan, 150)
-    module = study.module(build_method("grad_x_delta"), CellStateBaseline())
-    with pytest.raises(AttributionError) as caught:
-        trainer().predict(module, loader)
-    message = str(caught.value)
-    assert "trainer.inference_mode" in message and "Trainer(inference_mode=False)" in message
 
 
 def test_nothing_to_explain_with(study: Study) -> None:

@@ -189,14 +189,25 @@ def test_broken_off_anywhere_it_ends_the_same(
     assert not list((tmp_path / "checkpoints").glob(".*"))
 
 
+@pytest.fixture(scope="module")
+def accumulated(
+    cells: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, PretrainingModule]:
+    """A training without a stop that takes a step every third batch."""
+    folder = tmp_path_factory.mktemp("accumulated")
+    return folder, fit(cells, folder, accumulate_grad_batches=3)
+
+
 @pytest.mark.parametrize("n", [5, 9, 14])
-def test_accumulated_gradients_are_not_lost(n: int, cells: Path, tmp_path: Path) -> None:
-    whole = fit(cells, tmp_path / "whole", accumulate_grad_batches=3)
+def test_accumulated_gradients_are_not_lost(
+    n: int, cells: Path, accumulated: tuple[Path, PretrainingModule], tmp_path: Path
+) -> None:
+    folder, whole = accumulated
     with pytest.raises(KilledError):
-        fit(cells, tmp_path / "broken", KillAt("on_train_batch_end", n), accumulate_grad_batches=3)
-    resumed = fit(cells, tmp_path / "broken", accumulate_grad_batches=3)
+        fit(cells, tmp_path, KillAt("on_train_batch_end", n), accumulate_grad_batches=3)
+    resumed = fit(cells, tmp_path, accumulate_grad_batches=3)
     assert same_weights(dict(resumed.state_dict()), dict(whole.state_dict()))
-    assert history(tmp_path / "broken") == history(tmp_path / "whole")
+    assert history(tmp_path) == history(folder)
 
 
 @pytest.mark.parametrize("every", [7, 8])  # 7 validates the last step, 8 does not
@@ -209,6 +220,7 @@ def test_a_finished_training_stays_as_it_is(every: int, cells: Path, tmp_path: P
     assert history(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_it_learns_bins_and_labels(cells: Path, tmp_path: Path) -> None:
     """Names the planted label better than chance, and bins better than at first."""
     data = stream_data(cells, epochs=60, train_tokens=None, batch_tokens=600)

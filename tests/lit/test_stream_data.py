@@ -127,6 +127,14 @@ def test_genes_are_chosen_on_a_sample_of_training_cells(
     assert set(seen[0].obs.index) <= set(train)
 
 
+def test_genes_of_a_list_that_are_not_found_are_reported(files: Path, tmp_path: Path) -> None:
+    panel = tmp_path / "genes.txt"
+    panel.write_text("g3\nGAPDH\ng7\n")
+    data = module(files, genes=str(panel))
+    assert data.tokenizer.vocabulary.genes == ("g3", "g7")
+    assert data.report()["notes"][-1].endswith("are not in the cells: GAPDH")
+
+
 def test_few_genes_of_many_fill_batches_as_well(files: Path) -> None:
     """The budget is of tokens, not of stored entries, most of which may be of other genes."""
     data = module(files, genes=20, batch_tokens=120)
@@ -158,7 +166,13 @@ def test_it_can_be_sent_to_workers(files: Path) -> None:
     ("change", "match"),
     [
         ({"holdout_donors": ("d9",)}, "d9"),
-        ({"validation": 0.0}, "data.validation"),
+        ({"validation": 0.0}, r"data\.validation: no cell is left"),
+        ({"validation": 0.0, "holdout_donors": 0.0}, r"data\.validation: no cell is left"),
+        ({"validation_donors": 0.0}, r"data\.validation_donors: "),
+        (
+            {"validation_donors": 0.0, "holdout_donors": 0.0},
+            r"data\.validation_donors: no cell is left to choose .* found 0\.0 of",
+        ),
         ({"donor": None, "holdout_donors": ("d1",)}, "study.donor"),
         ({"train_tokens": 0}, "data.train_tokens"),
         ({"epochs": 0}, "data.epochs"),

@@ -227,7 +227,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @TRACED
-@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("checkpointed", [False, pytest.param(True, marks=pytest.mark.slow)])
 @ALL
 def test_compiled_blocks_give_the_same_gradients(
     size: dict[str, Any],

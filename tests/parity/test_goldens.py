@@ -1,8 +1,8 @@
 """The gene-selection paper's own attribution code, run unmodified on a small checkpoint.
 
 Its `DeepLift` (Captum, total embedding, probability over the whole vocabulary) must be our
-`grad_x_delta`. The tensors are renamed here one by one, so that this test needs no loader and
-unpickles nothing.
+`grad_x_delta`. The tensors are renamed here one by one and its tokens are taken as they are, so
+that this test needs no loader and unpickles nothing; `test_goldens_whole_way` goes through both.
 """
 
 from __future__ import annotations
@@ -12,26 +12,17 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from gradgene.attribution import DeepLift, GradXDelta, Target
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch, blend
-from gradgene.tokens import TokenBatch, Vocabulary
+from gradgene.tokens import Vocabulary
 from tests.attribution.toys import one_way
+from tests.parity.goldens import PAIRS, Golden, facts_of, golden_cells, probability, raw_close
 
-PAIRS = (
-    "p0_small_vs_large",
-    "p1_random_60_180",
-    "p2_identical_genes_new_bins",
-    "p3_disjoint_genes",
-    "p4_baseline_subset_same_header",
-    "p5_random_45_200",
-)
 #: Ours -> the checkpoint's; `{i}` is the layer.
 TENSORS = {
     "value_embedding": "distilbert.embeddings.word_embeddings",
@@ -52,17 +43,15 @@ TENSORS = {
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    with np.load(shared / "goldens/ggs_attribution.npz", allow_pickle=False) as file:
-        return {k: file[k] for k in file if k.startswith("all/") and "/prune_" not in k}
+def golden(shared: Path) -> Golden:
+    return Golden.read(shared, "all")
 
 
 @pytest.fixture(scope="module")
 def facts(shared: Path) -> dict[str, Any]:
-    folder = shared / "fixtures/perturbgene"
-    facts = json.loads((folder / "expected_vocab.json").read_text())
-    facts["map"] = json.loads((folder / "run/phenotypic_tokens_map.json").read_text())
-    return facts
+    facts = facts_of(shared)
+    file = shared / "fixtures/perturbgene/run/phenotypic_tokens_map.json"
+    return facts | {"map": json.loads(file.read_text())}
 
 
 @pytest.fixture(scope="module")
@@ -91,94 +80,52 @@ def model(shared: Path, facts: dict[str, Any]) -> PhenotypeGeneTransformer:
 
 
 def asked(facts: dict[str, Any]) -> Target:
-    label = f"[{facts['target_phenotype'].replace(' ', '_')}]"
-    return Target(facts["masked_category"], label, kind="probability", vocabulary="all")
+    return probability(f"[{facts['target_phenotype'].replace(' ', '_')}]")
 
 
-def cells_of(golden: dict[str, np.ndarray], key: str, vocabulary: Vocabulary) -> TokenBatch:
-    """The two members of a pair as the paper's code tokenised them, unblended."""
-    rows = []
-    for member in ("target", "baseline"):
-        ids, types = (
-            torch.from_numpy(golden[f"{key}/pair/{member}/{name}"])
-            for name in ("input_ids", "token_type_ids")
-        )
-        genes = torch.where(types >= vocabulary.gene_offset, types - vocabulary.gene_offset, -1)
-        rows.append((ids, types, torch.ones_like(ids, dtype=torch.bool), genes))
-    columns = zip(*rows, strict=True)
-    padding = (3, 0, False, -1)
-    return TokenBatch(
-        *(
-            torch.nn.utils.rnn.pad_sequence(list(c), batch_first=True, padding_value=float(fill))
-            for c, fill in zip(columns, padding, strict=True)
-        )
-    )
-
-
-def places(blended: BlendedBatch, golden: dict[str, np.ndarray], key: str) -> Tensor:
-    """Where the paper's code put each of our positions: genes by gene, the rest in order."""
-    types = torch.from_numpy(golden[f"{key}/blended_token_type_ref"])
-    gene = blended.gene_ids_pt[0] + 1 + 5  # gene types follow 0 and five categories
-    found = torch.full_like(gene, -1)
-    for i, g in enumerate(blended.gene_ids_pt[0]):
-        if g >= 0:
-            (at,) = (types == gene[i]).nonzero()
-            found[i] = at
-    header = blended.n_header
-    found[:header] = torch.arange(header)
-    # What is left is [EOS], of our union and of theirs.
-    assert (found < 0).sum() == 1
-    (last,) = set(range(len(types))) - set(found.tolist())
-    found[found < 0] = last
-    return found
+def blended_as_released(golden: Golden, pair: str, vocabulary: Vocabulary) -> BlendedBatch:
+    cells = golden_cells(golden, (pair,), vocabulary)
+    return blend(cells, torch.tensor([0]), torch.tensor([1]))
 
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_grad_x_delta_is_the_papers_deeplift(
-    pair: str,
-    golden: dict[str, np.ndarray],
-    facts: dict[str, Any],
-    model: PhenotypeGeneTransformer,
+    pair: str, golden: Golden, facts: dict[str, Any], model: PhenotypeGeneTransformer
 ) -> None:
-    key = f"all/{pair}/pair"
-    cells = cells_of(golden, f"all/{pair}", model.vocabulary)
-    blended = blend(cells, torch.tensor([0]), torch.tensor([1]))
-    at = places(blended, golden, key)
+    key = f"{pair}/pair"
+    blended = blended_as_released(golden, pair, model.vocabulary)
+    at = golden.places(blended, 0, key, model.vocabulary)
     for name, pairs in (("raw", blended), ("rev_raw", blended.swap())):
         scores = one_way(GradXDelta(), model, pairs, asked(facts))
-        expected = torch.from_numpy(golden[f"{key}/dl/{name}"])[at]
-        torch.testing.assert_close(scores.scores_pt[0], expected, rtol=1e-4, atol=1e-8)
+        raw_close(scores.scores_pt[0], golden.get(f"{key}/dl/{name}")[at])
         if name == "raw":
             f = (float(scores.f_input_p), float(scores.f_baseline_p))
-            assert f == pytest.approx(golden[f"{key}/prob"][:2].tolist(), rel=1e-4)
+            assert f == pytest.approx(golden.get(f"{key}/prob")[:2].tolist(), rel=1e-4)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_empty_baseline_is_the_papers_blank_one(
-    pair: str,
-    golden: dict[str, np.ndarray],
-    facts: dict[str, Any],
-    model: PhenotypeGeneTransformer,
+    pair: str, golden: Golden, facts: dict[str, Any], model: PhenotypeGeneTransformer
 ) -> None:
     """The input against its own phenotypes; the paper leaves the other cell's genes out."""
-    cells = cells_of(golden, f"all/{pair}", model.vocabulary)
+    key = f"{pair}/blank"
+    cells = golden_cells(golden, (pair,), model.vocabulary)
     alone = blend(cells, torch.tensor([0]), torch.tensor([0])).without_baseline_genes()
+    at = golden.places(alone, 0, key, model.vocabulary)
     scores = one_way(GradXDelta(), model, alone, asked(facts))
-    expected = torch.from_numpy(golden[f"all/{pair}/blank/dl/raw"])
-    at = places(alone, golden, f"all/{pair}/blank")
-    torch.testing.assert_close(scores.scores_pt[0], expected[at], rtol=1e-4, atol=1e-8)
+    raw_close(scores.scores_pt[0], golden.get(f"{key}/dl/raw")[at])
     assert (scores.scores_pt[alone.gene_ids_pt >= 0] != 0).any()
+    # Backward, input and baseline differ in genes alone, and the input has none.
+    backward = one_way(GradXDelta(), model, alone.swap(), asked(facts))
+    assert not backward.scores_pt.any() and not golden.get(f"{key}/dl/rev_raw").any()
 
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_deeplift_explains_what_the_papers_leaves_open(
-    pair: str,
-    golden: dict[str, np.ndarray],
-    facts: dict[str, Any],
-    model: PhenotypeGeneTransformer,
+    pair: str, golden: Golden, facts: dict[str, Any], model: PhenotypeGeneTransformer
 ) -> None:
-    cells = cells_of(golden, f"all/{pair}", model.vocabulary)
-    blended, exact = blend(cells, torch.tensor([0]), torch.tensor([1])), deepcopy(model).double()
+    blended = blended_as_released(golden, pair, model.vocabulary)
+    exact = deepcopy(model).double()
     ours = one_way(DeepLift(), exact, blended, asked(facts))
     papers = one_way(GradXDelta(), exact, blended, asked(facts))
     assert float(ours.relative_delta_p) <= 1e-10

@@ -16,6 +16,7 @@ from gradgene.reports import RunFiles, write_figures, write_report
 from gradgene.reports.figures import legible
 from gradgene.reports.html import _island
 from gradgene.reports.numbers import number, percent
+from gradgene.reports.sections import ledger_table, other_metrics
 from gradgene.reports.verdict import cautions, question, verdict
 from tests.reports.synthetic import (
     CONFIG,
@@ -268,6 +269,30 @@ def test_completeness_that_was_not_measured(tmp_path: Path) -> None:
     assert "Scores add up" not in page.text
 
 
+@pytest.mark.parametrize(
+    ("said", "promise", "expectation", "words"),
+    [
+        ({}, "complete", "within 0.0001", "Scores add up"),
+        ({"complete": 1.0}, "complete", "within 0.0001", "Scores add up"),
+        # One layer alone: complete by name, not with these parameters.
+        ({"complete": 0.0}, "not complete", "none", "need not add up"),
+    ],
+)
+def test_promises_stand_beside_what_was_measured(
+    tmp_path: Path, said: dict[str, float], promise: str, expectation: str, words: str
+) -> None:
+    more = {f"attribution/deeplift/{name}": value for name, value in said.items()}
+    write_run(tmp_path, {"metrics.json": METRICS | more})
+    run = RunFiles.read(tmp_path)
+    table = ledger_table(run)
+    assert table is not None
+    rows = {str(row[0]): row for row in table.rows}
+    assert rows["deeplift"][1] == promise and rows["deeplift"][-1] == expectation
+    assert rows["grad_x_delta"][1] == "not complete" and rows["grad_x_delta"][-1] == "none"
+    assert any(words in sentence for sentence in verdict(run))
+    assert other_metrics(run) is None or "complete" not in str(other_metrics(run))
+
+
 def test_question_without_a_baseline_or_a_study(tmp_path: Path) -> None:
     config = {"study": {"input": "B", "baseline": None}}
     assert question(RunFiles(tmp_path, config)) == "Which genes made the model call a cell “B”?"
@@ -323,3 +348,12 @@ def test_a_crowd_of_rankings_is_thinned_in_figures_only(tmp_path: Path) -> None:
     }
     few = curves.head(5)
     assert legible(few, "deeplift/forward") is few
+
+
+def test_what_is_legible_follows_the_baseline() -> None:
+    """Under a baseline that does not swap, gradients are ranked by `forward` as well."""
+    names = [f"grad_x_delta/{i}{s}" for i in ("forward", "own_label") for s in ("", "/abs")]
+    names += [f"m{k}/own_label" for k in range(20)]
+    curves = pd.DataFrame({"ranking": names})
+    kept = set(legible(curves, "deeplift/forward", "empty")["ranking"])
+    assert kept == {"grad_x_delta/forward", "grad_x_delta/forward/abs"}

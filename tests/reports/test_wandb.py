@@ -132,6 +132,7 @@ def finished_records(file: Path) -> list[Any]:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_offline_run_can_be_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

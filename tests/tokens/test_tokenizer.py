@@ -249,6 +249,19 @@ def test_versions_of_ensembl_ids_do_not_count() -> None:
     np.testing.assert_array_equal(prepared.matrix_ng.toarray(), expected)
 
 
+def test_the_two_copies_of_a_pseudoautosomal_gene_are_two() -> None:
+    """As when files are read: without its version the copy on Y keeps its mark."""
+    copies = ("ENSG00000182378.15", "ENSG00000182378.15_PAR_Y")
+    cells = make_cells(n_genes=20)
+    ids = (*copies, *cells.ensembl_ids[2:])
+    wanted = ("ENSG00000182378_PAR_Y", "ENSG00000182378.7")
+    tokenizer = make_tokenizer(cells)
+    by_id = Tokenizer(replace(tokenizer.vocabulary, genes=wanted), cells.schema)
+    prepared = by_id.prepare(replace(cells, ensembl_ids=ids))
+    expected = log_normalise(cells).matrix_ng.toarray()[:, [1, 0]]
+    np.testing.assert_array_equal(prepared.matrix_ng.toarray(), expected)
+
+
 def test_a_gene_in_two_columns_is_refused() -> None:
     cells = make_cells()
     ids = (*cells.ensembl_ids[:5], f"{cells.ensembl_ids[3]}.2", *cells.ensembl_ids[6:])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -20,11 +21,19 @@ def expressed_genes(tokenizer: Tokenizer, cells: Cells) -> list[set[int]]:
     return [set(row[row >= 0].tolist()) for row in tokens.gene_ids_nt]
 
 
-@given(max_genes=st.integers(1, 50), seed=st.integers(0, 50))
-def test_long_cells_lose_genes_and_short_ones_none(max_genes: int, seed: int) -> None:
+@pytest.fixture(scope="module")
+def twelve() -> tuple[Tokenizer, Cells]:
+    """Twelve prepared cells and their tokenizer."""
     cells = make_cells(n=12)
     tokenizer = make_tokenizer(cells)
-    cells = tokenizer.prepare(cells)
+    return tokenizer, tokenizer.prepare(cells)
+
+
+@given(max_genes=st.integers(1, 50), seed=st.integers(0, 50))
+def test_long_cells_lose_genes_and_short_ones_none(
+    twelve: tuple[Tokenizer, Cells], max_genes: int, seed: int
+) -> None:
+    tokenizer, cells = twelve
     cut, report = tokenizer.truncate(cells, max_genes, seed)
     before, after = expressed_genes(tokenizer, cells), expressed_genes(tokenizer, cut)
     for whole, part in zip(before, after, strict=True):

@@ -189,6 +189,32 @@ def test_labels_under_the_names_that_cells_have() -> None:
     )
 
 
+def test_new_labels_of_one_token_get_one_id() -> None:
+    """By the text of their tokens, as labels that are known are; without a rule all differ."""
+    given = {"disease": ["X-1", "X 1", "Normal", "Y"], "stage": ["x-1", "x 1"]}
+    vocabulary = Vocabulary(
+        {"disease": ("normal",)}, ("disease",), ("g",), (0.5,), layout=Layout(text="ascii")
+    )
+    grown = vocabulary.grown(given)
+    assert grown.categories == {"disease": ("normal", "X-1", "Y"), "stage": ("x-1",)}
+    assert grown.label_id("disease", "X 1") == grown.label_id("disease", "X-1")
+    assert grown.grown(given) == grown
+    plain = Vocabulary({"disease": ("normal",)}, ("disease",), ("g",), (0.5,)).grown(given)
+    assert plain.categories["disease"] == ("normal", "X-1", "X 1", "Normal", "Y")
+
+
+def test_the_id_of_a_missing_label() -> None:
+    """What the layout says, else the token of `unknown`, else `[MASK]`."""
+    assert [listed().missing_id(c) for c in ("sex", "age")] == [12, 12]
+    assert small().missing_id("sex") == MASK
+    told = Vocabulary(
+        {"sex": ("f", "unknown")}, ("sex",), ("g",), (0.5,), layout=Layout(missing={"sex": 7})
+    )
+    assert told.missing_id("sex") == 7
+    with pytest.raises(TokenError, match="no category 'organ'"):
+        small().missing_id("organ")
+
+
 def test_listed_ids_must_fit() -> None:
     for ids in (
         TokenIds({"x": (4, 5)}, first_bin=6, n_values=9),  # two ids of one label

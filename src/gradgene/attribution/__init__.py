@@ -1,10 +1,19 @@
 """A model and blended pairs in, signed token scores in both directions out."""
 
+from gradgene.attribution.captum_deeplift import CaptumDeepLift
+from gradgene.attribution.captum_integrated_gradients import CaptumIntegratedGradients
 from gradgene.attribution.deeplift import DeepLift
+from gradgene.attribution.gim import Gim
 from gradgene.attribution.grad_x_delta import GradXDelta
+from gradgene.attribution.gradient_shap import GradientShap
+from gradgene.attribution.input_x_gradient import InputXGradient
+from gradgene.attribution.integrated_gradients import IntegratedGradients
 from gradgene.attribution.method import Attribution, AttributionMethod, DirectionScores
+from gradgene.attribution.random_scores import RandomScores
 from gradgene.attribution.registry import METHODS, build_method
+from gradgene.attribution.remove_occlusion import RemoveOcclusion
 from gradgene.attribution.settings import AttributionSettings
+from gradgene.attribution.swap_occlusion import SwapOcclusion
 from gradgene.attribution.target import BoundTarget, Target
 
 __all__ = [
@@ -13,9 +22,18 @@ __all__ = [
     "AttributionMethod",
     "AttributionSettings",
     "BoundTarget",
+    "CaptumDeepLift",
+    "CaptumIntegratedGradients",
     "DeepLift",
     "DirectionScores",
+    "Gim",
     "GradXDelta",
+    "GradientShap",
+    "InputXGradient",
+    "IntegratedGradients",
+    "RandomScores",
+    "RemoveOcclusion",
+    "SwapOcclusion",
     "Target",
     "build_method",
 ]

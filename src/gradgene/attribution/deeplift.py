@@ -5,7 +5,10 @@ Formula
     finite-difference multiplier between input and baseline instead of a derivative, so that
     Σ_t score_t = f(input, its mask) - f(baseline, its mask) up to rounding. The score of a token
     is Σ_d m_d (E_input - E_baseline)_d on the total embedding, plus its presence score: what the
-    attention gains by the key being there at all.
+    attention gains by the key being there at all. For `layer=value` and `layer=identity` the
+    multipliers are carried on through the embedding norm and shared out; being there is a fact
+    about the gene and not about its value, so the scores of the identity layer contain the presence
+    and those of the value layer do not: value + identity add up to the same difference.
 Source
     Rules of Shrikumar et al. 2017 (DeepLIFT, rescale) carried to products, LayerNorm and, by
     logarithmic means, to softmax; derivation and measurements in spec 0 §3.
@@ -23,8 +26,9 @@ from typing import ClassVar
 
 import torch
 
-from gradgene.attribution.method import AttributionMethod, DirectionScores
-from gradgene.attribution.propagation import PairTape
+from gradgene.attribution.members import embed_members, logits_at
+from gradgene.attribution.method import DirectionScores, EmbeddingMethod
+from gradgene.attribution.propagation import PairTape, presence_like
 from gradgene.attribution.target import BoundTarget
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch
@@ -33,7 +37,7 @@ __all__ = ["DeepLift"]
 
 
 @dataclass(frozen=True)
-class DeepLift(AttributionMethod):
+class DeepLift(EmbeddingMethod):
     """Complete DeepLIFT: scores_pt in the units of f, Σ scores = f_input - f_baseline.
 
     Raises `AttributionError` for models with a step it has no rule for.
@@ -49,27 +53,32 @@ class DeepLift(AttributionMethod):
         self, model: PhenotypeGeneTransformer, blended: BlendedBatch, target: BoundTarget
     ) -> DirectionScores:
         """Scores of the input against the baseline; the target is already masked."""
-        mask_i, mask_b = blended.input.attention_mask_nt, blended.baseline.attention_mask_nt
-        with torch.no_grad():
-            e_b = model.embed(blended.baseline)
-            e_i = model.embed(blended.input)
-        e_i.requires_grad_(True)
-        presence = torch.zeros_like(e_i[..., 0], requires_grad=True)
-        tape = PairTape(model, presence)
+        members = embed_members(model, blended, self.layer)
+        x_ptd = members.x_input_ptd.detach().requires_grad_(True)
+        x_baseline_ptd, category = members.x_baseline_ptd, target.category
+        presence_pt = presence_like(x_ptd)
+        tape = PairTape(model, presence_pt)
         with tape.recording():
-            logits_b = model.read(e_b, mask_b, target.category)
-        with tape.replaying():
-            logits_i = model.read(e_i, mask_i, target.category)
-            seed = target.multipliers(logits_i.detach(), logits_b)
-            # Materialised: a model without attention leaves presence at 0.
-            m_ptd, presence_pt = torch.autograd.grad(
-                logits_i, (e_i, presence), seed, materialize_grads=True
+            logits_b = logits_at(
+                model, self.layer, x_baseline_ptd, members.mask_baseline_pt, category
             )
-        embedding_pt = (m_ptd * (e_i.detach() - e_b)).sum(dim=-1)
+        with tape.replaying():
+            logits_i = logits_at(model, self.layer, x_ptd, members.mask_input_pt, category)
+        z_i, z_b = (z.detach().to(presence_pt.dtype) for z in (logits_i, logits_b))
+        # Materialised: a model without attention leaves presence at 0.
+        m_ptd, presence_pt = torch.autograd.grad(
+            logits_i,
+            (x_ptd, presence_pt),
+            target.multipliers(z_i, z_b).to(logits_i.dtype),
+            materialize_grads=True,
+        )
+        embedding_pt = (m_ptd * members.difference_ptd).sum(dim=-1, dtype=presence_pt.dtype)
+        if self.layer == "value":
+            presence_pt = torch.zeros_like(presence_pt)
         return DirectionScores(
             scores_pt=embedding_pt + presence_pt,
             embedding_pt=embedding_pt,
             presence_pt=presence_pt,
-            f_input_p=target.read(logits_i.detach()),
-            f_baseline_p=target.read(logits_b),
+            f_input_p=target.read(z_i),
+            f_baseline_p=target.read(z_b),
         )

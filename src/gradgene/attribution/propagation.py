@@ -2,11 +2,14 @@
 
 The baseline pass records, module by module, what each non-linear step received; the input pass
 replays the record, so that every step knows both members when its multiplier is needed.
+
+A block of the transformer is one step: its rule runs both members through it again and does the
+same inside. What is kept is what both members bring to each block, and the workings of one block.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -17,18 +20,20 @@ from torch import Tensor, nn
 
 from gradgene.attribution.rules import (
     AttentionStep,
+    by_rows,
     gelu_multiplier,
     layer_norm_multiplier,
     relu_multiplier,
     rms_norm_multiplier,
     silu_multiplier,
     unit_norm_multiplier,
+    working,
 )
 from gradgene.errors import AttributionError
-from gradgene.models import AttentionCore, TiedProjector, UnitNorm
+from gradgene.models import AttentionCore, Block, TiedProjector, UnitNorm
 from gradgene.modes import replaced_forward
 
-__all__ = ["PairTape"]
+__all__ = ["PairTape", "presence_like"]
 
 #: Modules that are linear in their input, or the identity when explaining: derivatives are exact.
 LINEAR = (nn.Linear, nn.Embedding, nn.Dropout, nn.Identity, TiedProjector)
@@ -61,7 +66,8 @@ class Paired(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         """Multiplier of x."""
-        return ctx.rule(ctx.module, *ctx.saved_tensors, grads[0]), None, None, None
+        x, b = ctx.saved_tensors
+        return by_rows(partial(ctx.rule, ctx.module), x, b, grads[0]), None, None, None
 
 
 class PairedAttention(torch.autograd.Function):
@@ -88,37 +94,63 @@ class PairedAttention(torch.autograd.Function):
         return (*AttentionStep(*ctx.saved_tensors).multipliers(grads[0]), None, None, None)
 
 
+class PairedBlock(torch.autograd.Function):
+    """A block that keeps only what it was given, and runs again for its multipliers."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        presence_pt: Tensor,
+        mask: Tensor,
+        slot: int | None,
+        baseline: tuple[Tensor, Tensor],
+        block: nn.Module,
+    ) -> Tensor:
+        """The block's own output for the input; `presence_pt` only collects scores."""
+        ctx.save_for_backward(x, mask, *baseline)
+        ctx.slot, ctx.block = slot, block
+        own: Callable[..., Tensor] = type(block).forward
+        return own(block, x, mask, slot)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Multipliers of x and the presence scores of the block's attention."""
+        x, mask, *baseline = ctx.saved_tensors
+        own = partial(type(ctx.block).forward, ctx.block)
+        with torch.enable_grad():
+            x, presence_pt = x.detach().requires_grad_(True), presence_like(x)
+            tape = PairTape(ctx.block, presence_pt)
+            with tape.recording():
+                own(*baseline, ctx.slot)
+            with tape.replaying():
+                out = own(x, mask, ctx.slot)
+            given = torch.autograd.grad(out, (x, presence_pt), grads[0])
+        return (*given, None, None, None, None)
+
+
 class PairTape:
-    """Records a model's non-linear steps on the baseline and replays them under the input.
+    """Records a module's non-linear steps on the baseline and replays them under the input.
 
     Parameters
     ----------
-    model
-        Any module built of linear layers, `AttentionCore` and the steps that have `RULES`.
+    module
+        Any module built of linear layers, blocks, `AttentionCore` and the steps that have `RULES`;
+        or a block, for the steps inside.
     presence_pt
         (pairs, positions) zeros that require grad; their gradient will be the presence scores.
 
     Raises
     ------
     AttributionError
-        If the model has a leaf module without a rule.
+        If the module has a leaf without a rule.
     """
 
-    def __init__(self, model: nn.Module, presence_pt: Tensor) -> None:
-        steps: tuple[type[nn.Module], ...] = (AttentionCore, *RULES)
-        self.steps = [m for m in model.modules() if isinstance(m, steps)]
+    def __init__(self, module: nn.Module, presence_pt: Tensor) -> None:
+        _require_rules(module)
+        self.steps = list(_steps(module))
         self.presence_pt = presence_pt
-        self.tape: dict[nn.Module, list[tuple[Tensor, ...]]] = defaultdict(list)
-        for name, module in model.named_modules():
-            leaf = not any(True for _ in module.children())
-            if leaf and not isinstance(module, (*LINEAR, *steps, nn.ModuleList)):
-                raise AttributionError(
-                    f"complete DeepLIFT has no rule for {type(module).__name__} ({name})",
-                    where="attribution.method",
-                    fix="choose attribution=grad_x_delta",
-                )
-            if isinstance(module, nn.GELU) and module.approximate != "none":
-                raise AttributionError(f"complete DeepLIFT knows only the exact GELU ({name})")
+        self.tape: dict[nn.Module, deque[tuple[Any, ...]]] = defaultdict(deque)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -139,21 +171,54 @@ class PairTape:
     def _recorder(self, module: nn.Module) -> Callable[..., Tensor]:
         own: Callable[..., Tensor] = type(module).forward
 
-        def record(*args: Tensor) -> Tensor:
+        def record(*args: Any) -> Tensor:
             self.tape[module].append(args)
             return own(module, *args)
 
         return record
 
     def _replayer(self, module: nn.Module) -> Callable[..., Tensor]:
-        recorded = iter(self.tape[module])
+        # Taken off the tape, so that nothing outlives the backward pass of its step.
+        recorded = self.tape[module].popleft
+        if isinstance(module, Block):
+            return lambda x, mask, slot: _applied(
+                PairedBlock, x, self.presence_pt, mask, slot, recorded()[:2], module
+            )
         if isinstance(module, AttentionCore):
             core = partial(type(module).forward, module)
             return lambda q, k, v, mask: _applied(
-                PairedAttention, q, k, v, self.presence_pt, mask, core, next(recorded)
+                PairedAttention, q, k, v, self.presence_pt, mask, core, recorded()
             )
         rule = next(r for kind, r in RULES.items() if isinstance(module, kind))
-        return lambda x: _applied(Paired, x, *next(recorded), module, rule)
+        return lambda x: _applied(Paired, x, *recorded(), module, rule)
+
+
+def presence_like(x_ptd: Tensor) -> Tensor:
+    """Zeros (pairs, positions) of float32 at least, whose gradient will be the presence scores."""
+    return torch.zeros_like(x_ptd[..., 0], dtype=working(x_ptd), requires_grad=True)
+
+
+def _steps(module: nn.Module) -> Iterator[nn.Module]:
+    """The non-linear steps inside a module; a block is one of them, whatever it is made of."""
+    for child in module.children():
+        if isinstance(child, (Block, AttentionCore, *RULES)):
+            yield child
+        else:
+            yield from _steps(child)
+
+
+def _require_rules(module: nn.Module) -> None:
+    known = (*LINEAR, AttentionCore, *RULES, nn.ModuleList)
+    for name, part in module.named_modules():
+        leaf = not any(True for _ in part.children())
+        if leaf and not isinstance(part, known):
+            raise AttributionError(
+                f"complete DeepLIFT has no rule for {type(part).__name__} ({name})",
+                where="attribution.method",
+                fix="choose attribution=grad_x_delta",
+            )
+        if isinstance(part, nn.GELU) and part.approximate != "none":
+            raise AttributionError(f"complete DeepLIFT knows only the exact GELU ({name})")
 
 
 def _applied(function: type[torch.autograd.Function], *args: Any) -> Tensor:

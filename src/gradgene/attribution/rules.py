@@ -15,11 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Attention weights handled at a time: 4 MB of float32, which stay in the processor's cache.
-CHUNK = 1 << 20
+#: Numbers handled at a time on a CPU (2 MB of float32), so that the steps of a rule find them in
+#: the processor's cache; and on an accelerator, where many small steps would cost more.
+CHUNK, ACCELERATOR_CHUNK = 1 << 19, 1 << 25
 
 __all__ = [
     "AttentionStep",
+    "by_rows",
+    "chunk",
     "gelu_multiplier",
     "layer_norm_multiplier",
     "log_mean",
@@ -31,6 +34,28 @@ __all__ = [
 ]
 
 
+def chunk(x: Tensor) -> int:
+    """How many numbers to handle at a time where `x` is."""
+    return CHUNK if x.device.type == "cpu" else ACCELERATOR_CHUNK
+
+
+def working(x: Tensor) -> torch.dtype:
+    """The precision of finite differences: that of `x`, but float32 at least."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def by_rows(
+    rule: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, b: Tensor, m: Tensor
+) -> Tensor:
+    """`rule(x, b, m)`, some rows (last axis) at a time and in float32 at least; shaped as m."""
+    flat = [z.reshape(-1, z.shape[-1]) for z in (x, b, m)]
+    out = torch.empty_like(flat[2])
+    n_rows = max(1, chunk(x) // x.shape[-1])
+    for *given, made in zip(*(z.split(n_rows) for z in (*flat, out)), strict=True):
+        made.copy_(rule(*(z.to(working(z)) for z in given)))
+    return out.reshape(m.shape)
+
+
 def secant(
     x: Tensor, b: Tensor, phi: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]
 ) -> Tensor:
@@ -39,10 +64,13 @@ def secant(
     The midpoint keeps the rule symmetric and its error third order in x - b.
     """
     step = 1e-5 if x.dtype == torch.float64 else 1e-3
-    delta = x - b
-    close = delta.abs() < step * torch.maximum(x.abs(), b.abs()).clamp(min=1)
-    ratio = (phi(x) - phi(b)) / torch.where(close, torch.ones_like(delta), delta)
-    return torch.where(close, slope((x + b) / 2), ratio)
+    gap = x - b
+    reach = torch.maximum(x.abs(), b.abs()).clamp_(min=1).mul_(step)
+    # Numbers 0 and 1: choosing by a boolean takes several times as long.
+    close = torch.lt(gap.abs(), reach, out=torch.empty_like(gap))
+    gap.addcmul_(reach, close, value=2)  # so that nothing is divided by 0
+    ratio = phi(x).sub_(phi(b)).div_(gap)
+    return ratio.lerp_(slope(reach.copy_(x).add_(b).mul_(0.5)), close)
 
 
 def gelu_multiplier(x: Tensor, b: Tensor) -> Tensor:
@@ -51,8 +79,8 @@ def gelu_multiplier(x: Tensor, b: Tensor) -> Tensor:
 
 
 def _gelu_slope(x: Tensor) -> Tensor:
-    cdf = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
-    return cdf + x * torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    slope: Tensor = torch.ops.aten.gelu_backward(torch.ones_like(x), x)
+    return slope
 
 
 def silu_multiplier(x: Tensor, b: Tensor) -> Tensor:
@@ -82,7 +110,7 @@ def layer_norm_multiplier(x: Tensor, b: Tensor, m: Tensor, weight: Tensor, eps: 
     """
     centred_x, centred_b = x - x.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
     m_centred = _over_root_mean_square(centred_x, centred_b, m * weight, eps)
-    return m_centred - m_centred.mean(-1, keepdim=True)
+    return m_centred.sub_(m_centred.mean(-1, keepdim=True))
 
 
 def rms_norm_multiplier(x: Tensor, b: Tensor, m: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -99,9 +127,10 @@ def _over_root_mean_square(x: Tensor, b: Tensor, m: Tensor, eps: float) -> Tenso
     """Products take the half-sum rule, the square x + b, and rsqrt -(r_x r_b)² / (r_x + r_b)."""
     r_x = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
     r_b = torch.rsqrt(b.square().mean(-1, keepdim=True) + eps)
-    m_r = (m * (x + b) / 2).sum(-1, keepdim=True)
+    both = x + b
+    m_r = (m * both).sum(-1, keepdim=True) / 2
     m_mean = m_r * -((r_x * r_b) ** 2) / (r_x + r_b)
-    return m * (r_x + r_b) / 2 + m_mean * (x + b) / x.shape[-1]
+    return (m * ((r_x + r_b) / 2)).addcmul_(both, m_mean / x.shape[-1])
 
 
 def log_mean(log_x: Tensor, log_b: Tensor) -> Tensor:
@@ -143,42 +172,104 @@ class AttentionStep:
         `m_o` (pairs, heads, queries, head dim) is the multiplier of the attended values. Both
         matrix products take the half-sum rule, the softmax the logarithmic-mean rule; a key
         present in one member only has no score multiplier, and its appearance is scored as
-        presence (m_y - M)(y_x - y_b). Queries are handled some at a time, because the weights of
-        all of them would not fit in memory for long cells.
+        presence (m_y - M)(y_x - y_b). Some heads or queries are handled at a time, because the
+        weights of all of them would not fit in memory for long cells.
         """
-        p, h, n_queries, _ = self.q_x.shape
         m_q, m_k, m_v = (torch.zeros_like(x) for x in (self.q_x, self.k_x, self.v_x))
-        presence_pt = torch.zeros_like(self.k_x[:, 0, :, 0])
-        step = max(1, CHUNK // (p * h * self.k_x.shape[2]))
-        for start in range(0, n_queries, step):
-            rows = slice(start, start + step)
-            m_z, y_mean, appeared = self._weight_multipliers(rows, m_o[:, :, rows])
-            m_q[:, :, rows] = m_z @ ((self.k_x + self.k_b) / 2)
-            m_k += m_z.transpose(-1, -2) @ ((self.q_x + self.q_b)[:, :, rows] / 2)
-            m_v += y_mean.transpose(-1, -2) @ m_o[:, :, rows]
-            presence_pt += appeared
+        presence_pt = torch.zeros_like(self.k_x[:, 0, :, 0], dtype=working(self.k_x))
+        for i in range(len(m_o)):
+            pair = _Pair(self, i, m_o[i])
+            pair.run()
+            m_q[i] = pair.m_q
+            m_k[i][:, pair.at], m_v[i][:, pair.at] = (m.to(m_q.dtype) for m in (pair.m_k, pair.m_v))
+            presence_pt[i, pair.at] = pair.presence
         return m_q, m_k, m_v, presence_pt
 
-    def _weight_multipliers(self, rows: slice, m_o: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For some queries: multiplier of q kᵀ, mean weights, and presence scores summed."""
-        log_x = _log_weights(self.q_x[:, :, rows], self.k_x, self.mask_x)
-        log_b = _log_weights(self.q_b[:, :, rows], self.k_b, self.mask_b)
-        y_x, y_b = log_x.exp(), log_b.exp()
-        m_y = m_o @ ((self.v_x + self.v_b) / 2).transpose(-1, -2)
-        # Relative to the largest shared weight, because beside keys of one member only all shared
-        # weights may underflow, and their sum would be 0.
-        shared = (self.mask_x & self.mask_b)[:, None, None, :]
-        largest = torch.maximum(log_x, log_b).masked_fill(~shared, -math.inf).amax(-1, keepdim=True)
-        ell = log_mean(log_x - largest, log_b - largest)
-        centred = m_y - (ell * m_y).sum(-1, keepdim=True) / ell.sum(-1, keepdim=True)
-        ell = ell * largest.exp()
-        one_sided = (self.mask_x ^ self.mask_b)[:, None, None, :]
-        appeared = (centred * (y_x - y_b)).masked_fill(~one_sided, 0).sum(dim=(1, 2))
-        m_z = ell * centred / math.sqrt(self.q_x.shape[-1])
-        return m_z, (y_x + y_b) / 2, appeared
+
+class _Pair:
+    """The attention of one pair over the keys that are there: shared, input-only, baseline-only.
+
+    In this order every kind is a slice, and no mask has to be applied to any weight. The factor
+    1/√d goes with the queries.
+    """
+
+    def __init__(self, step: AttentionStep, i: int, m_o: Tensor) -> None:
+        in_x, in_b = step.mask_x[i], step.mask_b[i]
+        kinds = [kind.nonzero()[:, 0] for kind in (in_x & in_b, in_x & ~in_b, in_b & ~in_x)]
+        self.at = torch.cat(kinds)
+        self.n = n = len(kinds[0])
+        self.n_x = n_x = n + len(kinds[1])
+        dtype, scale = working(step.q_x), 1 / math.sqrt(step.q_x.shape[-1])
+        self.m_o = m_o.to(dtype)
+        self.q_x, self.q_b = (q[i].to(dtype) * scale for q in (step.q_x, step.q_b))
+        k_x, k_b, v_x, v_b = (
+            z[i][:, self.at].to(dtype) for z in (step.k_x, step.k_b, step.v_x, step.v_b)
+        )
+        self.k_x, self.k_b = k_x[:, :n_x], torch.cat([k_b[:, :n], k_b[:, n_x:]], dim=1)
+        self.q_mean, self.v_mean = (self.q_x + self.q_b) / 2, (v_x + v_b) / 2
+        self.k_mean = (k_x[:, :n] + k_b[:, :n]) * (scale / 2)
+        self.m_q, self.m_k, self.m_v = (torch.zeros_like(z) for z in (self.q_x, k_x, v_x))
+        self.presence = torch.zeros_like(k_x[0, :, 0])
+
+    def run(self) -> None:
+        """Fill the multipliers and the presence scores of the keys `at`."""
+        (n_heads, n_queries, _), n_keys = self.q_x.shape, len(self.at)
+        size = chunk(self.q_x)
+        n_rows = min(n_queries, max(1, size // n_keys))
+        some = max(1, size // (n_rows * n_keys))
+        for head in range(0, n_heads, some):
+            for row in range(0, n_queries, n_rows):
+                self._add(slice(head, head + some), slice(row, row + n_rows))
+
+    def _add(self, heads: slice, rows: slice) -> None:
+        """Add what some queries of some heads give."""
+        n, n_x, m_o = self.n, self.n_x, self.m_o[heads, rows]
+        z_x = self.q_x[heads, rows] @ self.k_x[heads].mT
+        z_b = self.q_b[heads, rows] @ self.k_b[heads].mT
+        y_x, y_b = z_x.softmax(dim=-1), z_b.softmax(dim=-1)
+        m_y = m_o @ self.v_mean[heads].mT
+        lse_x, lse_b = _log_sum(z_x, y_x), _log_sum(z_b, y_b)
+        gap = (z_x[..., :n] - z_b[..., :n]).sub_(lse_x - lse_b)
+        rise = y_x[..., :n] - y_b[..., :n]
+        both = y_x[..., :n].add_(y_b[..., :n])
+        ell = _log_mean_of(rise, gap, both)
+        weighted, total = ell * m_y[..., :n], ell.sum(-1, keepdim=True)
+        mean = weighted.sum(-1, keepdim=True) / total
+        if bool((total < _least_total(total.dtype)).any()):
+            mean = _mean_beside_others(z_x[..., :n] - lse_x, z_b[..., :n] - lse_b, m_y[..., :n])
+        m_z = weighted.addcmul_(ell, mean, value=-1)
+        self.m_q[heads, rows] = m_z @ self.k_mean[heads]
+        self.m_k[heads, :n] += m_z.mT @ self.q_mean[heads, rows]
+        half_o = m_o / 2
+        self.m_v[heads, :n_x] += y_x.mT @ half_o
+        self.m_v[heads, n_x:] += y_b[..., n:].mT @ half_o
+        centred = m_y[..., n:].sub_(mean)
+        self.presence[n:n_x] += (centred[..., : n_x - n] * y_x[..., n:]).sum(dim=(0, 1))
+        self.presence[n_x:] -= (centred[..., n_x - n :] * y_b[..., n:]).sum(dim=(0, 1))
 
 
-def _log_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    """log softmax(q kᵀ / √d) over present keys; -inf for absent ones."""
-    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-    return scores.masked_fill(~mask[:, None, None, :], -math.inf).log_softmax(dim=-1)
+def _log_sum(z: Tensor, y: Tensor) -> Tensor:
+    """ln Σ exp z along the last axis, given y = softmax z: the largest y is exp z over that."""
+    return z.amax(-1, keepdim=True) - y.amax(-1, keepdim=True).log()
+
+
+def _log_mean_of(rise: Tensor, gap: Tensor, both: Tensor) -> Tensor:
+    """Logarithmic means from x - b, ln x - ln b and x + b; overwrites the first two.
+
+    (rise gap + ε both/2) / (gap² + ε) is rise / gap far from 0 and the mean (x + b)/2 near it, and
+    differs from the logarithmic mean by less than ε/12 of it everywhere.
+    """
+    epsilon = 1e-12 if gap.dtype == torch.float64 else 1e-6
+    return rise.mul_(gap).add_(both, alpha=epsilon / 2).div_(gap.square_().add_(epsilon))
+
+
+def _least_total(dtype: torch.dtype) -> float:
+    """Sums of weights below this have lost digits."""
+    return torch.finfo(dtype).tiny / torch.finfo(dtype).eps
+
+
+def _mean_beside_others(log_x: Tensor, log_b: Tensor, m_y: Tensor) -> Tensor:
+    """M of the softmax rule by logarithms: all shared weights may underflow beside the others."""
+    largest = torch.maximum(log_x, log_b).amax(-1, keepdim=True)
+    ell = log_mean(log_x - largest, log_b - largest)
+    return (ell * m_y).sum(-1, keepdim=True) / ell.sum(-1, keepdim=True)

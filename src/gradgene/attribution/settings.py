@@ -26,7 +26,8 @@ class AttributionSettings:
     save
         "table" keeps per-gene sums only; "pairs" also writes every pair's scores.
     batch_tokens
-        Padded tokens a batch of pairs, per member.
+        Padded tokens a batch of pairs, per member; for methods that work per cell those of the
+        cells differentiated together, while a batch has many times as many pairs.
     """
 
     method: AttributionMethod

@@ -2,8 +2,9 @@
 
 from gradgene.cells.cells import Cells, log_normalise
 from gradgene.cells.drawing import draw_cells
+from gradgene.cells.joining import strip_version
 from gradgene.cells.labels import MISSING_LABELS
-from gradgene.cells.panel import choose_genes
+from gradgene.cells.panel import choose_genes, panel_notes
 from gradgene.cells.paths import resolve_paths
 from gradgene.cells.reading import cells_from_anndata, read_cells
 from gradgene.cells.schema import CellQuery, CellSchema, require_label
@@ -23,9 +24,11 @@ __all__ = [
     "choose_genes",
     "draw_cells",
     "log_normalise",
+    "panel_notes",
     "read_cells",
     "require_label",
     "resolve_paths",
     "split_cells",
+    "strip_version",
     "write_synthetic_shards",
 ]

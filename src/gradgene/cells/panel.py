@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,7 +16,7 @@ from gradgene.cells.joining import strip_version
 from gradgene.errors import CellsError, closest
 from gradgene.modes import same_threads
 
-__all__ = ["GeneRule", "choose_genes"]
+__all__ = ["GeneRule", "choose_genes", "panel_notes"]
 
 #: What "most variable" means: scanpy's two normalised dispersions, or the plain variance of log1p.
 GeneRule = Literal["seurat", "cell_ranger", "variance"]
@@ -65,7 +66,40 @@ def choose_genes(
     return tuple(cells.genes[i] for i in seen)
 
 
+def panel_notes(known: Sequence[str], genes: int | str | None) -> tuple[str, ...]:
+    """A line on the genes of a list that are not among the `known`; none where all are.
+
+    `genes` is as in `choose_genes`; raises `CellsError` for a file that is missing or no text.
+    """
+    if not isinstance(genes, str):
+        return ()
+    wanted = _names(genes)
+    there = set(known)
+    lost = [name for name in wanted if name not in there]
+    if not lost:
+        return ()
+    first = ", ".join(lost[:5]) + ", …" * (len(lost) > 5)
+    return (
+        f"data.genes: {len(lost)} of the {len(wanted)} genes of {genes} are not in the cells: "
+        f"{first}",
+    )
+
+
 def _listed(cells: Cells, name: str) -> tuple[str, ...]:
+    wanted = set(_names(name))
+    known = tuple(gene for gene in cells.genes if gene in wanted)
+    if not known:
+        raise CellsError(
+            f"no gene of {name} is in the cells",
+            where="data.genes",
+            expected=f"names such as {', '.join(cells.genes[:3])}",
+            found=", ".join(sorted(wanted)[:3]) or "an empty file",
+        )
+    return known
+
+
+def _names(name: str) -> list[str]:
+    """The names in a file, one a line, each once and without versions."""
     file = Path(name).expanduser()
     if not file.is_file():
         raise CellsError(f"no such gene list: {file}", where="data.genes")
@@ -73,11 +107,7 @@ def _listed(cells: Cells, name: str) -> tuple[str, ...]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CellsError(f"{file} is no text file: {error}", where="data.genes") from error
-    wanted = {strip_version(line.strip()) for line in lines if line.strip()}
-    known = tuple(name for name in cells.genes if name in wanted)
-    if not known:
-        raise CellsError(f"no gene of {file} is in the cells", where="data.genes")
-    return known
+    return list(dict.fromkeys(strip_version(line.strip()) for line in lines if line.strip()))
 
 
 def _variance(cells: Cells) -> np.ndarray:

@@ -54,9 +54,9 @@ def split_cells(
     target
         Phenotype column that the stratification balances.
     holdout_donors
-        Donor names, or the fraction of donors to hold out, with its share of the donors of each
-        target label. Without a donor column the same fraction of cells is held out, stratified by
-        target label, and `kind` says so.
+        Donor names, or the fraction of donors to hold out (above 0: at least one), with its share
+        of the donors of each target label. Without a donor column the same fraction of cells is
+        held out, stratified by target label, and `kind` says so.
     validation
         Fraction of the remaining cells used to choose the checkpoint; not read where there are
         `validation_donors`.
@@ -69,7 +69,8 @@ def split_cells(
     Raises
     ------
     LabelError, CellsError
-        For unknown donors, donors on two sides, and parts without cells.
+        For unknown donors, donors on two sides, and parts without cells: a share of 0 leaves none
+        to judge on.
     """
     rng = np.random.default_rng(seed)
     labels = cells.obs[target].to_numpy()
@@ -83,7 +84,7 @@ def split_cells(
         known = _labels_by_donor(donors_n, labels)
         held, chosen = _donor_sides(known, holdout_donors, validation_donors, rng)
         test_n = everyone[np.isin(donors_n, list(held))]
-        kind = f"held-out donors {', '.join(sorted(held))}"
+        kind = f"held-out donors {', '.join(sorted(held)) or 'none'}"
     rest = np.setdiff1d(everyone, test_n)
     if chosen is None:
         validation_n = _stratified(rest, labels, validation, rng)
@@ -151,7 +152,9 @@ def _without(known: LabelsByDonor, donors: set[str]) -> LabelsByDonor:
 
 
 def _chosen(known: LabelsByDonor, wanted: Donors, rng: np.random.Generator, side: str) -> set[str]:
-    """The donors of `known` that are named, or a share of them, at least one and not all."""
+    """The donors of `known` that are named, or a share of them: at least one unless 0, not all."""
+    if wanted == 0:
+        return set()
     if isinstance(wanted, int | float):
         n = min(max(1, round(float(wanted) * len(known))), len(known) - 1)
         return set(_shuffled(known, rng)[: max(n, 0)])
@@ -173,7 +176,9 @@ def _require_cells(split: Split, also: tuple[str, ...]) -> None:
                 f"the {name} part of the split has no cells",
                 where="data.validation_donors" if name == "validation" else "data.holdout_donors",
                 found=split.kind,
-                fix="hold out fewer or other donors",
+                fix="hold out fewer or other donors"
+                if name == "train"
+                else "hold out some of several donors, by name or by a share above 0",
             )
 
 

@@ -51,11 +51,10 @@ def attribute(work: Workspace) -> None:
     """
     for settings in work.attributions:  # a meaningless choice must fail before hours of work
         main_importance(work, settings)
-    plans = plan_pairs(work)
-    tell_plan(work, plans["test"])
-    frames: dict[str, list[pd.DataFrame]] = {split: [] for split in plans}
-    for split, plan in plans.items():
-        cells = work.data.part(split)
+    parts = arranged_pairs(work)
+    tell_plan(work, parts["test"][1])
+    frames: dict[str, list[pd.DataFrame]] = {split: [] for split in parts}
+    for split, (cells, plan) in parts.items():
         for settings in work.attributions:
             sums, pairs = attribute_pairs(work, settings, cells, plan, split)
             frames[split] += [r.to_pandas(split) for r in rankings_of(work, settings, sums)]
@@ -67,7 +66,14 @@ def attribute(work: Workspace) -> None:
 
 
 def plan_pairs(work: Workspace) -> dict[str, PairPlan]:
-    """Draw the pairs of held-out ("test") and of training cells ("train").
+    """The pairs of held-out ("test") and of training cells ("train"); see `arranged_pairs`."""
+    return {split: plan for split, (_, plan) in arranged_pairs(work).items()}
+
+
+def arranged_pairs(work: Workspace) -> dict[str, tuple[Cells, PairPlan]]:
+    """Draw the pairs of held-out ("test") and of training cells ("train"), each with its cells.
+
+    The baseline arranges each part by itself, so that what it makes of cells never mixes parts.
 
     Raises
     ------
@@ -75,10 +81,12 @@ def plan_pairs(work: Workspace) -> dict[str, PairPlan]:
         If the cells do not fit the study or no pair can be formed.
     """
     sampler: PairSampler = build(work.cfg.pairs)
-    return {
-        "test": sampler.sample(work.data.part("test")),
-        "train": sampler.for_training().sample(work.data.part("train")),
-    }
+    baseline: BaselineStrategy = build(work.cfg.baseline)
+    arranged = {}
+    for split, drawer in (("test", sampler), ("train", sampler.for_training())):
+        cells = work.data.part(split)
+        arranged[split] = baseline.arrange(cells, drawer.sample(cells))
+    return arranged
 
 
 def attribute_pairs(
@@ -111,7 +119,13 @@ def attribute_pairs(
     with interruptible():
         work.trainer(logger=False, callbacks=[*progress, collector]).predict(
             module,
-            pair_loader(cells, loaded.tokenizer, plan, settings.batch_tokens),
+            pair_loader(
+                cells,
+                loaded.tokenizer,
+                plan,
+                settings.batch_tokens,
+                per_cell=settings.method.per_cell,
+            ),
             return_predictions=False,
         )
     loaded.model.to(work.device)  # Lightning gives models back on the CPU
@@ -162,14 +176,16 @@ def main_importance(work: Workspace, settings: AttributionSettings) -> str:
     Raises
     ------
     AttributionError
-        If the configured importance is meaningless for the method and baseline.
+        If the configured importance is meaningless for the method and baseline, or the method
+        cannot explain against the baseline.
     """
     choice: RankingChoice = build(work.cfg.ranking)
     baseline: BaselineStrategy = build(work.cfg.baseline)
     name = settings.method.name
     if settings is work.settings and choice.importance is not None:
         return Importance(choice.importance, name, baseline.name, settings.target_kind).name
-    return default_importance(name, baseline.name)
+    default = default_importance(name, baseline.name)
+    return Importance(default, name, baseline.name, settings.target_kind).name
 
 
 def write_tables(
@@ -203,7 +219,7 @@ def write_tables(
     folder = table_folder(work, settings)
     write_parquet(table.frame, folder / "genes.parquet")
     write_parquet(pairs, folder / "pairs.parquet")
-    summary = completeness_summary(pairs)
+    summary = completeness_summary(pairs, settings.method.is_complete)
     work.add_metrics({f"attribution/{method}/{k}": v for k, v in summary.items()})
 
 

@@ -1,5 +1,39 @@
 """Measure speed and memory on this machine; nothing is asserted, every goal is shown beside it.
 
+gradgene benchmark attribution [KEY=VALUE ...]
+    Trains a model briefly on synthetic cells and runs every attribution method on the same pairs,
+    each in a process of its own: seconds a pair (both directions), peak memory, relative delta and
+    swap-gap, beside Captum called pair by pair; then the ratios that have goals, on long cells.
+      genes=2500             genes of the cells' panel
+      short_genes=60         genes of a short cell, on average; every method runs on short pairs
+      short_pairs=16         pairs of short cells
+      repeats=3              timed runs on short pairs; methods of one run a gene are timed once
+      long_genes=1000        genes of a long cell, on average
+      long_pairs=2           pairs of long cells
+      turns=2                turns of each on long cells; the median counts
+      inputs=64              input cells, and as many controls, of the pairs that share cells
+      baselines=16           controls that each of these inputs is paired with
+      captum_pairs=2         of those pairs, how many Captum is timed on
+      n_steps=20             steps of methods with a path
+      dim=256                width of the model
+      n_layers=6
+      n_heads=8
+      hidden_dim=1024
+      train_cells=2000       cells that the model learns from
+      train_steps=150        steps of 16 cells (0: random weights)
+      train_genes=40         genes shown of a cell in a step
+      memory=false           also the memory of deeplift at several lengths, and what follows
+      memory_genes=[500,1000,1500,2000]
+      memory_layers=[2,4]
+      memory_pairs=8
+      memory_dim=768
+      memory_heads=12
+      full=false             also one run of it at 3,500 genes and 12 layers (about an hour)
+      device=cpu             cpu | cuda (the one that CUDA_VISIBLE_DEVICES leaves)
+      threads=null           threads of torch (null: as many as it takes by itself)
+      seed=0
+      output_dir=runs/benchmark_attribution
+
 gradgene benchmark data [KEY=VALUE ...]
     Writes synthetic cells in shards, streams one shuffled epoch of them through the loader of
     pretraining in a process of its own, and tokenises long cells against a loop over an AnnData.
@@ -8,7 +42,7 @@ gradgene benchmark data [KEY=VALUE ...]
       genes=20000            genes of a file
       genes_per_cell=300     genes that a streamed cell expresses, on average
       batch_tokens=16384     tokens of a streamed batch, padding included
-      fetch_cells=1024       cells read and tokenised together
+      fetch_cells=2048       cells read and tokenised together
       block_cells=32         neighbouring cells that stay together in the shuffling
       workers=0              loader processes
       tokenise_cells=4000    cells tokenised
@@ -54,6 +88,7 @@ from rich.table import Table
 from gradgene.commands.benchmark_figures import Findings, machine, read_settings
 from gradgene.commands.options import Options
 from gradgene.errors import ConfigError, closest
+from gradgene.reports import write_picture
 from gradgene.seeding import seed_everything
 from gradgene.store import atomic_path, require_writable, write_json
 
@@ -61,6 +96,7 @@ __all__ = ["BENCHMARKS", "call", "show", "write"]
 
 #: Word -> module with the dataclass `Settings` and `measure(settings, console)`.
 BENCHMARKS = {
+    "attribution": "gradgene.commands.benchmark_attribution",
     "data": "gradgene.commands.benchmark_data",
     "training": "gradgene.commands.benchmark_training",
 }
@@ -92,12 +128,15 @@ def call(options: Options) -> None:
 
 
 def write(folder: Path, head: Mapping[str, Any], findings: Findings) -> None:
-    """Write `benchmark.json`, `figures.csv` and a CSV for each raw table into `folder`."""
+    """Write `benchmark.json`, `figures.csv`, a CSV a raw table, a PNG and an SVG a picture."""
     figures = findings.table()
     plain = figures.astype(object).where(figures.notna(), None).to_dict("records")
     write_json({**head, "figures": plain}, folder / "benchmark.json")
     for name, table in {"figures": figures, **findings.tables}.items():
         _write_csv(table, folder / f"{name}.csv")
+    for name, picture in findings.pictures.items():
+        for kind in ("png", "svg"):
+            write_picture(picture, folder / f"{name}.{kind}")
 
 
 def show(name: str, facts: Mapping[str, Any], findings: Findings) -> Table:

@@ -41,10 +41,10 @@ class Settings:
     shards: int = 20
     genes: int = 20_000
     genes_per_cell: int = 300
-    batch_tokens: int = 16_384
-    fetch_cells: int = 1_024
-    block_cells: int = 32
-    workers: int = 0
+    batch_tokens: int = Streaming.batch_tokens
+    fetch_cells: int = Streaming.fetch_cells
+    block_cells: int = Streaming.block_cells
+    workers: int = Streaming.workers
     tokenise_cells: int = 4_000
     tokenise_genes: int = 2_000
     tokenise_batch: int = 256

@@ -1,12 +1,10 @@
-"""What a benchmark reports, where it was measured, and how memory is read."""
+"""What a benchmark reports, and where it was measured."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import platform
-import resource
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
@@ -15,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 import yaml
+from matplotlib.figure import Figure as Picture
 
 from gradgene.commands.targets import convert, parameters
 from gradgene.errors import ConfigError, closest
@@ -26,9 +25,7 @@ __all__ = [
     "check_positive",
     "in_fresh_process",
     "machine",
-    "peak_mb",
     "read_settings",
-    "resident_mb",
 ]
 
 S = TypeVar("S")
@@ -80,10 +77,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Findings:
-    """All figures of one benchmark and the raw tables behind them (name -> table)."""
+    """All figures of one benchmark, the raw tables behind them and pictures (name -> each)."""
 
     figures: tuple[Figure, ...]
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
 
     def __getitem__(self, key: tuple[str, str]) -> float:
         """Value of the figure of that part and name; raises `KeyError` if it has none."""
@@ -152,23 +150,6 @@ def machine(device: str, seed: int, threads: int | None = None) -> dict[str, Any
     }
 
 
-def resident_mb(process: int | None = None) -> float:
-    """Resident memory of this process, or the one of that id, now.
-
-    Where the system has no /proc it is the peak of this process.
-    """
-    return _proc_mb("VmRSS", process or os.getpid())
-
-
-def peak_mb() -> float:
-    """Highest resident memory of this process so far.
-
-    Linux hands `ru_maxrss` down from the process that started this one, so the kernel's own
-    high-water mark is read there.
-    """
-    return _proc_mb("VmHWM", os.getpid())
-
-
 def in_fresh_process(function: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
     """Call a function of a module in a new process, so that its memory is its own.
 
@@ -177,15 +158,6 @@ def in_fresh_process(function: Callable[P, R], *given: P.args, **named: P.kwargs
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         return pool.submit(function, *given, **named).result()
-
-
-def _proc_mb(name: str, process: int) -> float:
-    status = Path(f"/proc/{process}/status")
-    if status.is_file():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(lines[name].split()[0]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def _memory_gb() -> float:

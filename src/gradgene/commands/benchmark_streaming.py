@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gradgene.cells import CellSchema, CellShards
-from gradgene.commands.benchmark_figures import peak_mb, resident_mb
+from gradgene.commands.memory import peak_mb, resident_mb
 from gradgene.errors import CellsError
 from gradgene.lit.masking import cell_seeds
 from gradgene.lit.streaming import Streaming, TokenStream

@@ -27,11 +27,10 @@ from gradgene.commands.benchmark_figures import (
     Findings,
     check_positive,
     in_fresh_process,
-    peak_mb,
-    resident_mb,
 )
 from gradgene.commands.binding import bind, build
 from gradgene.commands.groups import conf_dir, groups
+from gradgene.commands.memory import peak_mb, resident_mb
 from gradgene.errors import ConfigError, closest
 from gradgene.lit import CellDataModule, PhenotypeModule
 from gradgene.seeding import seed_everything

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from gradgene.errors import ConfigError
 
-__all__ = ["conf_dir", "describe", "groups"]
+__all__ = ["composed_groups", "conf_dir", "describe", "groups"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -40,6 +42,13 @@ def groups(*directories: Path) -> dict[str, dict[str, Path]]:
             if rest:
                 found.setdefault(group, {})["/".join(rest)] = file
     return dict(sorted(found.items()))
+
+
+def composed_groups(root: Path) -> set[str]:
+    """Names of the groups of which a root configuration composes a leaf."""
+    defaults = yaml.safe_load(root.read_text(encoding="utf-8"))["defaults"]
+    names = {name for entry in defaults if isinstance(entry, dict) for name in entry}
+    return {name for name in names if not name.startswith("override ")}
 
 
 def describe(leaf: Path) -> str:

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from gradgene.commands.groups import describe, groups
+from gradgene.commands.groups import composed_groups, describe, groups
 
 __all__ = ["command_help", "exists", "general_help"]
 
@@ -73,7 +73,7 @@ def general_help(commands: Mapping[str, str], conf: Path) -> str:
     )
 
 
-def command_help(name: str, line: str, module: str, conf: Path | None) -> str:
+def command_help(name: str, line: str, module: str, root: Path | None) -> str:
     """Text of `gradgene NAME --help`.
 
     Parameters
@@ -82,18 +82,21 @@ def command_help(name: str, line: str, module: str, conf: Path | None) -> str:
         The command and what it does, in one line.
     module
         Dotted name of its module, whose docstring is shown (read, not imported: torch is slow).
-    conf
-        Config directory whose leaves are listed, or None for a command without configuration.
+    root
+        Root configuration, the leaves of whose groups are listed, or None for a command without
+        configuration.
     """
-    usage = "[GROUP=LEAF ...] [KEY=VALUE ...] [options]" if conf else "[WORD ...] [options]"
+    usage = "[GROUP=LEAF ...] [KEY=VALUE ...] [options]" if root else "[WORD ...] [options]"
     text = [f"gradgene {name}: {line}", "", f"usage: gradgene {name} {usage}"]
     docstring = _docstring(module)
     if docstring:
         text += ["", docstring]
-    if conf:
-        for group, leaves in groups(conf).items():
-            text += ["", f"{group}="]
-            text += _rows([(leaf, describe(file)) for leaf, file in leaves.items()])
+    if root:
+        composed = composed_groups(root)
+        for group, leaves in groups(root.parent).items():
+            if group in composed:
+                text += ["", f"{group}="]
+                text += _rows([(leaf, describe(file)) for leaf, file in leaves.items()])
     examples = [e for e in EXAMPLES if e[0].split()[1] == name]
     if examples:
         text += ["", "examples", *(f"  {example}\n      {what}" for example, what in examples)]

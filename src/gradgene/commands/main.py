@@ -13,6 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from gradgene import __version__
@@ -41,7 +42,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "benchmark": ("gradgene.commands.benchmark", "measure speed and memory on this machine"),
     "query": ("gradgene.commands.query", "look up genes and cells in stored attributions"),
 }
-# Commands with words and settings of their own; the others are composed by Hydra.
+# Commands with words and settings of their own, which write at their end and resume nothing; the
+# others are composed by Hydra.
 _WORDS_ONLY = ("report", "data", "query", "benchmark")
 # What composes a configuration all the same, only to check it: nothing is kept of its output.
 _CHECKS = ("data validate",)
@@ -77,11 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GradgeneError as error:
         return _complain(error)
     except KeyboardInterrupt:
-        return _interrupted()
+        return _interrupted(arguments)
     except SystemExit as leaving:
         # Lightning answers Ctrl-C with sys.exit(1) after saving its state.
         if _follows_interrupt(leaving):
-            return _interrupted()
+            return _interrupted(arguments)
         if leaving.code is None or isinstance(leaving.code, int):
             return leaving.code or 0
         print(leaving.code, file=sys.stderr)
@@ -90,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What a library trips over while it cleans up after Ctrl-C (a progress bar that was
         # just starting, say) is the interrupt's doing, not a fault of its own.
         if _follows_interrupt(error):
-            return _interrupted()
+            return _interrupted(arguments)
         disk = _disk_error(error)
         if disk:
             return _complain(disk)
@@ -145,7 +147,7 @@ def _command(line: CommandLine) -> None:
     if not exists(module):
         raise ConfigError("this command is not part of this version yet", where=name)
     if line.help:
-        print(command_help(name, what, module, groups.conf_dir() if configured else None))
+        print(command_help(name, what, module, _root(name) if configured else None))
         return
     if not configured:
         if line.flags:
@@ -167,8 +169,13 @@ def _command(line: CommandLine) -> None:
             lambda *given: importlib.import_module(module).run(*given),
             line.into(nowhere) if nowhere else line,
             conf,
-            _ROOTS.get(name, "config"),
+            _root(name).stem,
         )
+
+
+def _root(name: str) -> Path:
+    """The root configuration of a command that has one."""
+    return groups.conf_dir() / f"{_ROOTS.get(name, 'config')}.yaml"
 
 
 def _complain(error: GradgeneError) -> int:
@@ -184,11 +191,11 @@ def _follows_interrupt(error: BaseException) -> bool:
     return seen is not None
 
 
-def _interrupted() -> int:
-    print(
-        "gradgene: interrupted; what was finished is kept, the same command resumes",
-        file=sys.stderr,
-    )
+def _interrupted(arguments: Sequence[str]) -> int:
+    resumes = "what was finished is kept, the same command resumes"
+    again = "the same command starts from the beginning"
+    said = again if arguments and arguments[0] in _WORDS_ONLY else resumes
+    print(f"gradgene: interrupted; {said}", file=sys.stderr)
     return 130
 
 

@@ -7,7 +7,7 @@ from gradgene.errors import CheckpointError, closest
 from gradgene.lit import CellDataModule
 from gradgene.tokens import Vocabulary
 
-__all__ = ["refuse_leak", "refuse_unknown_labels", "unknown_labels"]
+__all__ = ["refuse_leak", "refuse_same_token", "refuse_unknown_labels", "unknown_labels"]
 
 
 def refuse_leak(loaded: LoadedModel, data: CellDataModule, where: str) -> None:
@@ -34,6 +34,17 @@ def refuse_leak(loaded: LoadedModel, data: CellDataModule, where: str) -> None:
             where=where,
             fix="hold out what it was not trained on: the study.seed and data.holdout_donors of "
             "its training, or cells that are new to it",
+        )
+
+
+def refuse_same_token(vocabulary: Vocabulary, category: str, input: str, baseline: str) -> None:
+    """Raise `CheckpointError` if the model writes both labels of a contrast as one token."""
+    token = vocabulary.layout.token(category, input)
+    if token == vocabulary.layout.token(category, baseline):
+        raise CheckpointError(
+            f"the model has the one token {token} for both {input!r} and {baseline!r}",
+            where="study.baseline",
+            expected="two labels that the model tells apart",
         )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import sys
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from gradgene.commands.binding import build
+from gradgene.commands.memory import peak_mb
 from gradgene.errors import ConfigError, OutputError
 from gradgene.lit import leave_processes
 from gradgene.store import (
@@ -34,7 +35,7 @@ from gradgene.store import (
 __all__ = ["RunFolder", "interruptible", "stamp"]
 
 
-class RunFolder:
+class RunFolder(ABC):
     """The folder of one run and the bookkeeping of its stages.
 
     Of the processes of a distributed training only the main one writes, logs and prints.
@@ -77,9 +78,9 @@ class RunFolder:
         if finish is not None:
             finish()
 
+    @abstractmethod
     def key(self, stage: str) -> str:
         """Hash of all settings that decide the result of `stage`."""
-        raise NotImplementedError
 
     @property
     def device(self) -> str:
@@ -129,7 +130,7 @@ class RunFolder:
         line = {
             "stage": name,
             "seconds": round(time.perf_counter() - started, 2),
-            "peak_memory_mb": round(_peak_memory_mb()),
+            "peak_memory_mb": round(peak_mb()),
             "key": self.key(name),
         }
         append_json_line(line, self.folder / "progress.jsonl")
@@ -218,11 +219,6 @@ def _check_sweep(cfg: DictConfig) -> None:
             expected="1, or one command a job",
             found=str(cfg.trainer.devices),
         )
-
-
-def _peak_memory_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def _quieten_lightning() -> None:

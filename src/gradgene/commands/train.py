@@ -195,3 +195,5 @@ def report_data(work: Workspace) -> None:
     said = [f"{n_kept} cells x {report['n_genes']} genes", f"held out: {data.split.kind}"]
     said += [f"left out {n} cells ({reason})" for reason, n in dropped.items()]
     work.console.print("; ".join(said))
+    for note in notes:
+        work.console.print(note, style="yellow", markup=False)

@@ -21,7 +21,12 @@ from gradgene.checkpoints import (
 from gradgene.commands.binding import bind, build
 from gradgene.commands.facts import StudyFacts
 from gradgene.commands.groups import conf_dir
-from gradgene.commands.refusals import refuse_leak, refuse_unknown_labels, unknown_labels
+from gradgene.commands.refusals import (
+    refuse_leak,
+    refuse_same_token,
+    refuse_unknown_labels,
+    unknown_labels,
+)
 from gradgene.commands.run_folder import RunFolder, stamp
 from gradgene.errors import CheckpointError, ConfigError, closest
 from gradgene.lit import CellDataModule, MaskedTarget
@@ -110,17 +115,19 @@ class Workspace(RunFolder):
         return module
 
     def _add_labels(self, data: CellDataModule) -> None:
-        """Give tokens to labels that the model to begin with has not met, and say so."""
+        """Give tokens to labels that the model to begin with has not met, and note it."""
         vocabulary = data.tokenizer.vocabulary
         new = unknown_labels(vocabulary, data)
         if not new:
             return
-        data.tokenizer = replace(data.tokenizer, vocabulary=vocabulary.grown(new))
+        # The contrast gives its name to a token that the cells spell in several ways.
+        contrast = {self.facts.target: (self.facts.input, self.facts.baseline)}
+        grown = vocabulary.grown(new).spelled_as(contrast)
+        data.tokenizer = replace(data.tokenizer, vocabulary=grown)
         said = "; ".join(f"{category}: {', '.join(labels)}" for category, labels in new.items())
         assert data.cells is not None  # set up just now
         note = f"Labels new to the pretrained model, which learns them from scratch: {said}."
         data.cells = replace(data.cells, notes=(*data.cells.notes, note))
-        self.console.print(note)
 
     @cached_property
     def start(self) -> LoadedModel | None:
@@ -146,19 +153,7 @@ class Workspace(RunFolder):
     def _spelled(self, loaded: LoadedModel) -> LoadedModel:
         """With the labels of the contrast as the study spells them."""
         target, contrast = self.facts.target, (self.facts.input, self.facts.baseline)
-        vocabulary = loaded.vocabulary
-        known = target in vocabulary.categories
-        ids = {
-            vocabulary.label_id(target, c)
-            for c in contrast
-            if known and vocabulary.knows(target, c)
-        }
-        if len(ids) == 1 and all(vocabulary.knows(target, c) for c in contrast):
-            raise CheckpointError(
-                f"the model has one token for both {contrast[0]!r} and {contrast[1]!r}",
-                where="study.baseline",
-                expected="two labels that the model tells apart",
-            )
+        refuse_same_token(loaded.vocabulary, target, *contrast)
         return loaded.spelled_as({target: contrast})
 
     def key(self, stage: str) -> str:

@@ -1,4 +1,4 @@
-"""Is it right? Quality of the model, completeness of the scores, recovery of known genes."""
+"""Is it right? Quality of the model, completeness and faithfulness of the scores, known genes."""
 
 from gradgene.evaluation.calibration import (
     Calibration,
@@ -7,12 +7,15 @@ from gradgene.evaluation.calibration import (
     tempered,
 )
 from gradgene.evaluation.completeness import completeness_summary
+from gradgene.evaluation.faithfulness import FRACTIONS, SwapGap, swap_gap
 from gradgene.evaluation.quality import confusion, prediction_quality, quality_by_donor
 from gradgene.evaluation.recovery import KnownGenes, recovered
 
 __all__ = [
+    "FRACTIONS",
     "Calibration",
     "KnownGenes",
+    "SwapGap",
     "completeness_summary",
     "confusion",
     "fit_temperature",
@@ -20,5 +23,6 @@ __all__ = [
     "prediction_quality",
     "quality_by_donor",
     "recovered",
+    "swap_gap",
     "tempered",
 ]

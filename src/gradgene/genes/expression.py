@@ -21,13 +21,14 @@ def expression_of_pairs(cells: Cells, plan: PairPlan, threshold: float) -> pd.Da
     `n_pairs` pairs in which either member expresses it (value >= `threshold`), `n_cells` and
     `n_donors` distinct input cells and donors of those pairs (donors null without a donor
     column), `log_fold_change` log2 of mean counts per 10,000 of the distinct input cells over
-    the distinct baseline cells, `direction` up or down (null where equal).
+    the distinct baseline cells (the cells behind an averaged baseline, not the mean of their
+    logarithms), `direction` up or down (null where equal).
     """
     inputs, baselines = plan.input_rows, plan.baseline_rows
     expressed = cells.expressed(threshold)
     present_pg = (expressed[inputs] + expressed[baselines]).astype(bool)
     donors = plan.table["donor_input"]
-    change = _log_fold_change(cells, np.unique(inputs), np.unique(baselines))
+    change = _log_fold_change(cells, np.unique(inputs), plan.control_rows)
     direction = np.array(["down", None, "up"], dtype=object)[np.sign(change).astype(int) + 1]
     return pd.DataFrame(
         {

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gradgene.attribution import METHODS
 from gradgene.errors import AttributionError, closest
+from gradgene.pairs import BASELINES, EmptyBaseline
 
 __all__ = ["IMPORTANCES", "Importance", "default_importance", "l2_normalise"]
 
@@ -63,6 +64,14 @@ class Importance:
     `paper_mean` (F+R)/2, `paper_geometric` √|F·R|, `paper_empty` (F-R)/2 under the empty
     baseline. The `paper_*` ones use scores divided by their L2 norm per pair and direction.
 
+    Under a baseline that swaps, R explains the exchanged pair for the same label. Then `contrast`
+    compares like with like, `own_label` is the same number (for a margin, whose two readings are
+    each other's negative), and a symmetric method has R = -F, so that `paper_*` cancel to nothing
+    or repeat |F|. Under one that does not swap, R explains the other cell for the other label:
+    (F-R)/2 compares readings of two scalars, which `paper_empty` does only as the published
+    definition for the empty baseline. Methods that need no baseline are asymmetric ones to these
+    rules: F and R are of two cells whatever stands against them.
+
     Parameters
     ----------
     name
@@ -82,11 +91,28 @@ class Importance:
     target_kind: str = "margin"
 
     def __post_init__(self) -> None:
+        for value, known, where in (
+            (self.method, METHODS, "attribution"),
+            (self.baseline, BASELINES, "baseline"),
+        ):
+            if value not in known:
+                raise AttributionError(
+                    f"no {where} {value!r}",
+                    where=where,
+                    expected=f"one of {closest(value, known)}",
+                )
         if self.name not in IMPORTANCES:
             raise AttributionError(
                 f"no importance {self.name!r}",
                 where="ranking.importance",
                 expected=f"one of {closest(self.name, IMPORTANCES)}",
+            )
+        if METHODS[self.method].needs_tokens and not BASELINES[self.baseline].has_tokens:
+            raise AttributionError(
+                f"{self.method} embeds the baseline's tokens itself, and under "
+                f"baseline={self.baseline} embeddings are none of tokens",
+                where="baseline",
+                fix="choose another baseline, or another method for this one",
             )
         reason = self._meaningless()
         if reason:
@@ -120,16 +146,18 @@ class Importance:
 
     @property
     def _swaps(self) -> bool:
-        return self.baseline != "empty"
+        return BASELINES[self.baseline].swaps
 
     def _meaningless(self) -> str | None:
-        method = METHODS.get(self.method)
+        method = METHODS[self.method]
+        if self.name == "paper_empty" and self.baseline != EmptyBaseline.name:
+            return "it is defined only for the empty baseline"
         if IMPORTANCES[self.name][0 if self._swaps else 1] is None:
-            needs = "the empty baseline" if self._swaps else "a baseline that swaps with its input"
-            return f"it is defined only for {needs}"
-        if self.name.startswith("paper_") and self._swaps and method and method.symmetric:
+            return "it is defined only for a baseline that swaps with its input"
+        if self.normalised and self._swaps and method.symmetric:
+            complete = "complete and symmetric" if method.complete else "symmetric, not complete"
             return (
-                f"{self.method} is complete and symmetric, so the backward scores are exactly the "
+                f"{self.method} is {complete}, so the backward scores are exactly the "
                 "negated forward scores and their combination cancels to zero or repeats |forward|"
             )
         if self.name == "own_label" and self._swaps and self.target_kind != "margin":
@@ -138,6 +166,11 @@ class Importance:
 
 
 def default_importance(method: str, baseline: str = "cell_state") -> str:
-    """`forward` for complete methods and the empty baseline, `contrast` for gradients."""
-    complete = method in METHODS and METHODS[method].complete
-    return "forward" if complete or baseline == "empty" else "contrast"
+    """`forward` if the method is symmetric or the baseline does not swap, otherwise `contrast`.
+
+    Names that are not registered, as in a run of another version, count as asymmetric and
+    swapping.
+    """
+    symmetric = method in METHODS and METHODS[method].symmetric
+    swaps = baseline not in BASELINES or BASELINES[baseline].swaps
+    return "forward" if symmetric or not swaps else "contrast"

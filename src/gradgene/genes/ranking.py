@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gradgene.attribution import METHODS, Attribution, Target
+from gradgene.attribution import Attribution, Target
 from gradgene.cells import Cells
 from gradgene.genes.expression import expression_of_pairs
 from gradgene.genes.importance import Importance, default_importance
@@ -32,7 +32,8 @@ def rank_genes(
     result, target
         Scores of every pair of `plan`, in its order, and the scalar they explain.
     cells, plan, vocabulary
-        The prepared cells, the pairs drawn among them, and the ids of the model.
+        The prepared cells, the pairs drawn among them (both as the baseline arranged them), and
+        the ids of the model.
     importance, sign
         Default: that of the method; ranked by signed score.
 
@@ -48,7 +49,7 @@ def rank_genes(
         n_phenotypes=len(vocabulary.phenotypes),
         n_donors=int(plan.donors.max()) + 1,
         importances=Importance.meaningful(result.method, result.baseline, target.kind),
-        sees_presence=METHODS[result.method].sees_presence,
+        sees_presence=result.forward.presence_pt is not None,
     ).to(result.gene_ids_pt.device)
     sums.update(result, torch.from_numpy(plan.donors).to(result.gene_ids_pt.device))
     facts = {

@@ -15,7 +15,14 @@ from gradgene.cells import Cells
 from gradgene.errors import ConfigError
 from gradgene.tokens import TokenBatch, Tokenizer, length_batches
 
-__all__ = ["LengthBatches", "SeededBatches", "TokenisedCells", "token_lengths"]
+__all__ = [
+    "LengthBatches",
+    "SeededBatches",
+    "TokenisedCells",
+    "evened",
+    "rank_and_world",
+    "token_lengths",
+]
 
 #: Lengths within this ratio are taken as equal when cells of a batch are drawn: it bounds the
 #: padding, and lets cells change company from epoch to epoch.
@@ -54,11 +61,11 @@ class SeededBatches(DistributedSampler[tuple[int, np.ndarray]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        _, world = _rank_and_world()
+        _, world = rank_and_world()
         return math.ceil(self._n_batches / world)
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world()
         rng = np.random.default_rng([self.seed, self.epoch])
         batches = self._batches(rng if self.shuffle else None, world)
         for i, rows in enumerate(batches):
@@ -74,7 +81,7 @@ class SeededBatches(DistributedSampler[tuple[int, np.ndarray]]):
         """All batches of an epoch, a multiple of `world`; in order if there is no `rng`."""
         rows = np.arange(self.n) if rng is None else rng.permutation(self.n)
         starts = range(0, self.n, self.batch_size)
-        return _evened([rows[start : start + self.batch_size] for start in starts], world)
+        return evened([rows[start : start + self.batch_size] for start in starts], world)
 
 
 class LengthBatches(SeededBatches):
@@ -99,14 +106,14 @@ class LengthBatches(SeededBatches):
     def _batches(self, rng: np.random.Generator | None, world: int) -> list[np.ndarray]:
         if rng is None:
             batches = length_batches(self.n_tokens_n, self.batch_tokens)
-            return _evened([rows.numpy() for rows in batches], world)
+            return evened([rows.numpy() for rows in batches], world)
         mixed = rng.permutation(self.n)
         lengths = self.n_tokens_n[torch.from_numpy(mixed)]
         batches = length_batches(lengths, self.batch_tokens)  # keeps the order of equal lengths
-        evened = _evened([mixed[rows.numpy()] for rows in batches], world)
+        even = evened([mixed[rows.numpy()] for rows in batches], world)
         # Neighbours stay together, so that the ranks have work of one length at a time.
-        rounds = rng.permutation(len(evened) // world)
-        return [evened[r * world + i] for r in rounds for i in range(world)]
+        rounds = rng.permutation(len(even) // world)
+        return [even[r * world + i] for r in rounds for i in range(world)]
 
 
 def token_lengths(cells: Cells, tokenizer: Tokenizer, max_genes: int | None) -> np.ndarray:
@@ -123,19 +130,25 @@ def token_lengths(cells: Cells, tokenizer: Tokenizer, max_genes: int | None) -> 
     return np.minimum(n_tokens_n, layout.max_length or n_tokens_n.max(initial=0))
 
 
-def _rank_and_world() -> tuple[int, int]:
+def rank_and_world() -> tuple[int, int]:
+    """Number of this process and number of processes; (0, 1) where there is only one."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
-def _evened(batches: list[np.ndarray], world: int) -> list[np.ndarray]:
-    """The batches, the largest cut in two until their number is a multiple of `world`."""
+def evened(batches: list[np.ndarray], world: int) -> list[np.ndarray]:
+    """The batches of rows, the largest cut in two until their number is a multiple of `world`.
+
+    Raises `ConfigError` where there are not enough rows for that.
+    """
     while len(batches) % world:
         i = int(np.argmax([len(rows) for rows in batches]))
         if len(batches[i]) < 2:
             raise ConfigError(
-                "are more processes than cells", where="trainer.devices", found=str(world)
+                "are more processes than there are rows to share",
+                where="trainer.devices",
+                found=str(world),
             )
         batches[i : i + 1] = np.array_split(batches[i], 2)
     return batches

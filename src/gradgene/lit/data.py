@@ -18,6 +18,7 @@ from gradgene.cells import (
     choose_genes,
     draw_cells,
     log_normalise,
+    panel_notes,
     require_label,
     split_cells,
 )
@@ -167,7 +168,8 @@ class CellDataModule(lightning.LightningDataModule):
             self.cells = self.tokenizer.prepare(cells)
         else:
             panel = choose_genes(cells.take(self.split.train_n), self.genes, self.gene_rule)
-            self.cells = log_normalise(cells).with_genes(panel)
+            notes = (*cells.notes, *panel_notes(cells.genes, self.genes))
+            self.cells = replace(log_normalise(cells).with_genes(panel), notes=notes)
             vocabulary = Vocabulary.from_cells(self.cells, self.bins)
             self.tokenizer = Tokenizer(vocabulary, self.schema)
         self._leave_out_empty(self.cells)

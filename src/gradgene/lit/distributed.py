@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning
 import torch.distributed
@@ -11,7 +11,9 @@ from torch.optim import Optimizer
 
 from gradgene.models.block import Block
 
-__all__ = ["clip_gradients", "fsdp", "leave_processes"]
+__all__ = ["clip_gradients", "fsdp", "gathered", "leave_processes"]
+
+Thing = TypeVar("Thing")
 
 
 def fsdp(cpu_offload: bool = False) -> FSDPStrategy:
@@ -34,6 +36,15 @@ def clip_gradients(
             module.trainer.strategy.model.clip_grad_norm_(norm)  # type: ignore[union-attr,operator]
     else:
         module.clip_gradients(optimizer, gradient_clip_val=norm, gradient_clip_algorithm=algorithm)
+
+
+def gathered(mine: Thing) -> list[Thing]:
+    """What every process gives, by rank; all of them must call this."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [mine]
+    everyone: list[Thing] = [mine] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everyone, mine)
+    return everyone
 
 
 def leave_processes() -> None:

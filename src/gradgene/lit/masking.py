@@ -146,8 +146,7 @@ def mask_tokens(
 
 def _known(tokens: TokenBatch, vocabulary: Vocabulary, slots: list[int]) -> Tensor:
     """(cells, phenotypes) bool: the cell's label is known."""
-    missing = vocabulary.layout.missing
-    no_label = [missing.get(c, vocabulary.mask_id) for c in vocabulary.phenotypes]
+    no_label = [vocabulary.missing_id(c) for c in vocabulary.phenotypes]
     ids_nc = tokens.input_ids_nt[:, slots]
     blank_c = torch.tensor(no_label, device=ids_nc.device)
     return (ids_nc != blank_c) & (ids_nc != vocabulary.mask_id)

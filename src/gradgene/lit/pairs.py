@@ -9,15 +9,22 @@ import lightning
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 from gradgene.attribution import Attribution
 from gradgene.cells import Cells
 from gradgene.genes import GeneSumsMetric
+from gradgene.lit.batches import evened, rank_and_world
+from gradgene.lit.distributed import gathered
 from gradgene.pairs import BlendedBatch, PairPlan, blend
 from gradgene.tokens import TokenBatch, Tokenizer
 
 __all__ = ["AttributionCollector", "pair_loader"]
+
+#: How many times larger batches of pairs are for methods that work per cell. Their tokens, scores
+#: and sums take about half a kilobyte a position: 1 GB for 256 times 8192 positions.
+PER_CELL = 256
 
 
 class PlannedPairs(Dataset[BlendedBatch]):
@@ -36,42 +43,67 @@ class PlannedPairs(Dataset[BlendedBatch]):
         return blend(self.tokens.take(distinct), at[:, 0], at[:, 1])
 
 
-class PairBatches(Sampler[np.ndarray]):
+class PairBatches(DistributedSampler[np.ndarray]):
     """Positions of pairs in batches of bounded size, longest first.
 
-    Pairs of one input stay together, so that its gradient is taken once.
+    Pairs of one input stay together, so that its gradient is taken once; with `per_cell`, also
+    inputs that are matched to the same controls. Processes share the batches, every pair in one of
+    one process; being a `DistributedSampler`, it is not wrapped in another by Lightning.
     """
 
-    def __init__(self, tokens: TokenBatch, plan: PairPlan, batch_tokens: int) -> None:
+    def __init__(
+        self, tokens: TokenBatch, plan: PairPlan, batch_tokens: int, per_cell: bool = False
+    ) -> None:
         length_n = tokens.n_tokens_n.numpy()
-        a, b = (plan.table[c].to_numpy() for c in ("input_row", "baseline_row"))
+        a, b = plan.input_rows, plan.baseline_rows
         upper_p = length_n[a] + length_n[b]  # a union is never longer than both members
-        order = np.lexsort((a, -length_n[a]))
-        self.batches: list[np.ndarray] = []
-        start = 0
-        for stop in range(1, len(order) + 1):
-            full = stop < len(order) and (
-                (stop + 1 - start) * int(upper_p[order[start : stop + 1]].max()) > batch_tokens
-            )
-            if full or stop == len(order):
-                self.batches.append(order[start:stop])
-                start = stop
+        if per_cell:
+            order = np.lexsort((b, a, -length_n[a], pd.factorize(plan.table["stratum"])[0]))
+            batches = cut(order, upper_p, PER_CELL * batch_tokens)
+            self.batches = sorted(batches, key=lambda pairs: -int(length_n[a[pairs]].max()))
+        else:
+            self.batches = cut(np.lexsort((a, -length_n[a])), upper_p, batch_tokens)
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self._share())
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(self.batches)
+        return iter(self._share())
+
+    def _share(self) -> list[np.ndarray]:
+        """The batches of this process; all processes have as many."""
+        rank, world = rank_and_world()
+        return evened([*self.batches], world)[rank::world]
+
+
+def cut(order: np.ndarray, upper_p: np.ndarray, n_tokens: int) -> list[np.ndarray]:
+    """Pairs in this order, in batches of at most `n_tokens` padded tokens and at least one pair."""
+    batches, start, longest = [], 0, 0
+    for i, pair in enumerate(order):
+        longest = max(longest, int(upper_p[pair]))
+        if i > start and (i + 1 - start) * longest > n_tokens:
+            batches.append(order[start:i])
+            start, longest = i, int(upper_p[pair])
+    return [*batches, order[start:]]
 
 
 def pair_loader(
-    cells: Cells, tokenizer: Tokenizer, plan: PairPlan, batch_tokens: int
+    cells: Cells,
+    tokenizer: Tokenizer,
+    plan: PairPlan,
+    batch_tokens: int,
+    *,
+    per_cell: bool = False,
 ) -> DataLoader[BlendedBatch]:
-    """Blended batches of a plan over prepared `cells`, at most `batch_tokens` tokens a member."""
+    """Blended batches of a plan over prepared `cells`, at most `batch_tokens` tokens a member.
+
+    For methods that do their work `per_cell`, up to `PER_CELL` times as many: they run the model on
+    few cells at a time whatever the batch, and the more pairs there are in one, the more of them
+    share their cells.
+    """
     tokens = tokenizer.encode(cells)
-    return DataLoader(
-        PlannedPairs(tokens, plan), sampler=PairBatches(tokens, plan, batch_tokens), batch_size=None
-    )
+    batches = PairBatches(tokens, plan, batch_tokens, per_cell)
+    return DataLoader(PlannedPairs(tokens, plan), sampler=batches, batch_size=None)
 
 
 class AttributionCollector(lightning.Callback):
@@ -122,9 +154,13 @@ class AttributionCollector(lightning.Callback):
             self.write(outputs, pairs)
 
     def pairs(self) -> pd.DataFrame:
-        """The plan with its measurements, in plan order (columns of `pairs.parquet`)."""
+        """The plan with its measurements, in plan order (columns of `pairs.parquet`).
+
+        Of several processes each must ask, and gets the measurements of all.
+        """
         facts = self.plan.table[["pair", "input", "baseline", "donor_input", "donor_baseline"]]
-        return facts.merge(pd.concat(self.ledger), on="pair", validate="one_to_one")
+        measured = pd.concat(gathered(pd.concat(self.ledger)))
+        return facts.merge(measured, on="pair", validate="one_to_one")
 
 
 def ledger(attribution: Attribution, blended: BlendedBatch) -> pd.DataFrame:

@@ -40,6 +40,10 @@ class Explanation:
     baseline: BaselineStrategy
 
 
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
 class PhenotypeModule(lightning.LightningModule):
     """Fine-tunes a transformer to name the masked target category, and attributes pairs.
 
@@ -127,6 +131,10 @@ class PhenotypeModule(lightning.LightningModule):
         if stage == "fit":
             prepare(self.model, self.finetune)
             self.train()  # a loaded model comes in evaluation mode
+        if stage == "predict":
+            # Pairs are whole numbers: no precision converts them, and Lightning's half precision
+            # fails trying, because it sets the fields of what is frozen.
+            self.trainer.precision_plugin.convert_input = _as_it_is  # type: ignore[method-assign,assignment]
 
     def on_train_epoch_start(self) -> None:
         """Keep what does not learn a fixed function."""
@@ -179,20 +187,18 @@ class PhenotypeModule(lightning.LightningModule):
         self.explanation = Explanation(method, target, baseline)
 
     def predict_step(self, batch: BlendedBatch, batch_idx: int) -> Attribution:
-        """Attribute a batch of pairs in both directions.
+        """Attribute a batch of pairs in both directions, in inference mode as well.
+
+        Scores are those of the weights as they are, in their own precision: autocast
+        (`precision="bf16-mixed"`) changes nothing, while a plugin or wrapper that converts weights
+        (`bf16-true`, quantisation) has them explained as converted, rounding and all.
 
         Raises
         ------
         AttributionError
-            If `explain_with` was not called or tensors were made in inference mode.
+            If `explain_with` was not called.
         """
         if self.explanation is None:
             raise AttributionError("call explain_with(...) before trainer.predict")
-        if batch.gene_ids_pt.is_inference():
-            raise AttributionError(
-                "attribution needs gradients, which inference mode forbids",
-                where="trainer.inference_mode",
-                fix="use Trainer(inference_mode=False)",
-            )
         how = self.explanation
         return how.method.attribute(self.model, batch, how.target, how.baseline)

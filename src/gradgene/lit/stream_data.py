@@ -18,6 +18,7 @@ from gradgene.cells import (
     CellShards,
     Split,
     choose_genes,
+    panel_notes,
     split_cells,
 )
 from gradgene.cells.panel import GeneRule
@@ -118,6 +119,7 @@ class StreamDataModule(lightning.LightningDataModule):
         self.train_tokens, self.epochs = train_tokens, epochs
         self.streaming = Streaming(batch_tokens, fetch_cells, block_cells, workers)
         self.shards: CellShards | None = None
+        self.panel_notes: tuple[str, ...] = ()
 
     def use_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Serve the cells to a model that has its genes, labels and bins; before `setup`."""
@@ -130,14 +132,17 @@ class StreamDataModule(lightning.LightningDataModule):
         shards = CellShards.open(self.path, self.schema, self.query)
         self.split = self._split(shards)
         if not self.split.validation_n.size:
+            by_share = self.validation_donors is None
+            share = self.validation if by_share else self.validation_donors
             raise ConfigError(
                 "no cell is left to choose the checkpoint on",
-                where="data.validation",
-                found=f"{self.validation} of {self.split.train_n.size} cells",
+                where="data.validation" if by_share else "data.validation_donors",
+                found=f"{share} of {self.split.train_n.size} cells",
                 fix="raise data.validation or name data.validation_donors",
             )
         if not hasattr(self, "tokenizer"):
             self.tokenizer = Tokenizer(self._vocabulary(shards), self.schema)
+            self.panel_notes = panel_notes(shards.genes, self.genes)
         self.share = self._share(shards)
         self.shards = shards
 
@@ -156,8 +161,12 @@ class StreamDataModule(lightning.LightningDataModule):
             )
         else:
             chosen = self.validation if self.validation_donors is None else self.validation_donors
-            drawn = split_cells(names, "any", chosen, 0.0, self.seed)
-            split = Split(drawn.train_n, drawn.test_n, drawn.test_n[:0], "no donor is held out")
+            every_n = np.arange(len(names))
+            train_n, validation_n = every_n, every_n[:0]
+            if chosen:  # `setup` refuses none
+                drawn = split_cells(names, "any", chosen, 0.0, self.seed)
+                train_n, validation_n = drawn.train_n, drawn.test_n
+            split = Split(train_n, validation_n, every_n[:0], "no donor is held out")
         train_n, validation_n, test_n = (known_n[rows_n] for rows_n in split.names.values())
         return Split(train_n, validation_n, test_n, split.kind)
 
@@ -207,7 +216,7 @@ class StreamDataModule(lightning.LightningDataModule):
         no_donor = len(self.shards) - n_kept
         dropped = {**self.shards.dropped, f"no {self.schema.donor}": no_donor}
         dropped = {reason: n for reason, n in dropped.items() if n}
-        notes = [*self.shards.notes]
+        notes = [*self.shards.notes, *self.panel_notes]
         limit = self.train_tokens or np.inf
         long_n = self.shards.nnz_n[parts["train"]] * self.share > limit
         if long_n.any():

@@ -1,16 +1,27 @@
 """Matched input/baseline cells and their blending on the union of genes."""
 
-from gradgene.pairs.baselines import BaselineStrategy, CellStateBaseline, EmptyBaseline, Pass
+from gradgene.pairs.baselines import (
+    BASELINES,
+    BaselineStrategy,
+    CellStateBaseline,
+    EmptyBaseline,
+    MeanBaseline,
+    Pass,
+    ZeroBaseline,
+)
 from gradgene.pairs.blending import BlendedBatch, blend
 from gradgene.pairs.sampling import PairPlan, PairSampler
 
 __all__ = [
+    "BASELINES",
     "BaselineStrategy",
     "BlendedBatch",
     "CellStateBaseline",
     "EmptyBaseline",
+    "MeanBaseline",
     "PairPlan",
     "PairSampler",
     "Pass",
+    "ZeroBaseline",
     "blend",
 ]

@@ -117,6 +117,13 @@ class BlendedBatch:
         }
         return BlendedBatch(**moved)
 
+    def clone(self) -> BlendedBatch:
+        """A copy in memory of its own: outside inference mode, one that autograd can work with."""
+        copied: dict[str, Any] = {
+            name: None if value is None else value.clone() for name, value in vars(self).items()
+        }
+        return BlendedBatch(**copied)
+
 
 def blend(tokens: TokenBatch, input_rows: Tensor, baseline_rows: Tensor) -> BlendedBatch:
     """Align pairs of cells on the union of their genes.

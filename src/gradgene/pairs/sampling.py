@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,16 @@ class PairPlan:
     skipped
         One row for each stratum whose input cells have no matched baseline:
         `stratum, n_cells, reason`.
+    controls
+        Stratum -> positions of every cell of the baseline's label in it, drawn or not.
+    averaged
+        Position of a baseline that is a mean -> positions of the cells it is the mean of.
     """
 
     table: pd.DataFrame
     skipped: pd.DataFrame
+    controls: Mapping[str, np.ndarray] = field(default_factory=dict)
+    averaged: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.table.empty:
@@ -56,6 +63,12 @@ class PairPlan:
     def baseline_rows(self) -> np.ndarray:
         """(pairs,) positions of the baseline cells."""
         return self.table["baseline_row"].to_numpy(dtype=np.int64)
+
+    @property
+    def control_rows(self) -> np.ndarray:
+        """Positions of the distinct measured cells behind the baselines."""
+        behind = [self.averaged.get(int(row), [row]) for row in np.unique(self.baseline_rows)]
+        return np.unique(np.concatenate(behind)).astype(np.int64)
 
     @property
     def donors(self) -> np.ndarray:
@@ -85,7 +98,7 @@ class PairSampler:
         At most this many pairs; None uses every input cell once.
     file
         CSV or parquet with columns `input` and `baseline` holding cell names: exactly these
-        pairs, in this order, instead of drawing.
+        pairs, in this order, instead of drawing (`baseline=mean` takes its inputs alone).
     max_training_pairs
         As `max_pairs`, for the pairs of training cells that make the pruning rankings.
     seed
@@ -145,13 +158,9 @@ class PairSampler:
         rng = np.random.default_rng(self.seed)
         donors = _donors(cells)
         strata = _strata(cells, self.match_on)
-        labels = cells.obs[self.target].to_numpy()
-        inputs = np.flatnonzero(labels == self.input)
-        pool = {
-            stratum: _group(rows, donors)
-            for stratum, rows in _group(np.flatnonzero(labels == self.baseline), strata).items()
-            if stratum != UNKNOWN
-        }
+        inputs = np.flatnonzero(cells.obs[self.target].to_numpy() == self.input)
+        controls = self._controls(cells, strata)
+        pool = {stratum: _group(rows, donors) for stratum, rows in controls.items()}
         matched = np.array([strata[row] in pool for row in inputs], dtype=bool)
         skipped = _skipped(strata[inputs[~matched]], self.baseline)
         n_inputs = matched.sum()
@@ -163,7 +172,12 @@ class PairSampler:
             for row in drawn
             for control in _donors_then_cells(pool[strata[row]], self.per_cell, rng)
         ]
-        return PairPlan(_table(cells, pairs[: self.max_pairs], strata), skipped)
+        return PairPlan(_table(cells, pairs[: self.max_pairs], strata), skipped, controls)
+
+    def _controls(self, cells: Cells, strata: np.ndarray) -> dict[str, np.ndarray]:
+        """Positions of the cells of the baseline's label by stratum; `strata` has every cell's."""
+        rows = np.flatnonzero(cells.obs[self.target].to_numpy() == self.baseline)
+        return {s: found for s, found in _group(rows, strata).items() if s != UNKNOWN}
 
     def _from_file(self, cells: Cells) -> PairPlan:
         file = Path(str(self.file)).expanduser()
@@ -198,7 +212,7 @@ class PairSampler:
             for a, b in zip(frame["input"], frame["baseline"], strict=True)
         ]
         empty = pd.DataFrame({"stratum": [], "n_cells": [], "reason": []})
-        return PairPlan(_table(cells, pairs, strata), empty)
+        return PairPlan(_table(cells, pairs, strata), empty, self._controls(cells, strata))
 
 
 def _read_table(file: Path) -> pd.DataFrame:

@@ -6,6 +6,7 @@ display and leaves no figure open.
 
 from gradgene.plotting.curves import completeness, pruning_curves, training_curves
 from gradgene.plotting.genes import score_distribution, scores_by_gene, top_genes
+from gradgene.plotting.methods import memory_by_length, method_comparison
 from gradgene.plotting.palette import (
     COMPARED,
     CONTROLS,
@@ -22,6 +23,8 @@ __all__ = [
     "ORDER_NAMES",
     "PALETTE",
     "completeness",
+    "memory_by_length",
+    "method_comparison",
     "pruning_curves",
     "ranking_styles",
     "score_distribution",

@@ -3,8 +3,8 @@
 Weights & Biases is behind its own door, `gradgene.reports.wandb`, so that drawing needs no W&B.
 """
 
-from gradgene.reports.figures import write_figures
+from gradgene.reports.figures import write_figures, write_picture
 from gradgene.reports.html import write_report
 from gradgene.reports.run_files import RunFiles
 
-__all__ = ["RunFiles", "write_figures", "write_report"]
+__all__ = ["RunFiles", "write_figures", "write_picture", "write_report"]

@@ -16,7 +16,7 @@ from gradgene.errors import OutputError
 from gradgene.genes import default_importance
 from gradgene.reports.run_files import RunFiles, write_atomically
 
-__all__ = ["pick_curves", "write_figures"]
+__all__ = ["pick_curves", "write_figures", "write_picture"]
 
 _log = logging.getLogger(__name__)
 _DPI = 150
@@ -54,8 +54,7 @@ def write_figures(run: RunFiles) -> dict[str, Path]:
             _log.warning("figure %s left out: %s", name, error)
             continue
         for kind in ("svg", "png"):
-            path = run.path / "figures" / f"{name}.{kind}"
-            written[name] = write_atomically(path, _render(figure, kind))
+            written[name] = write_picture(figure, run.path / "figures" / f"{name}.{kind}")
     return written
 
 
@@ -109,11 +108,12 @@ def _figures(run: RunFiles) -> Iterator[tuple[str, Callable[[], Figure]]]:
         yield "completeness", lambda: plotting.completeness(pairs)
 
 
-def legible(curves: pd.DataFrame, main: str | None) -> pd.DataFrame:
+def legible(curves: pd.DataFrame, main: str | None, baseline: str = "cell_state") -> pd.DataFrame:
     """The curves worth drawing where there are more rankings than a figure can name.
 
-    Kept are the main ranking, the controls and, of every other method, its default importance,
-    signed and absolute, and the published `paper_mean`; the tables have them all.
+    Kept are the main ranking, the controls and, of every other method, its default importance
+    under the `baseline`, signed and absolute, and the published `paper_mean`; the tables have them
+    all.
     """
     names = list(dict.fromkeys(map(str, curves["ranking"])))
     if len(names) <= MOST_CURVES:
@@ -121,7 +121,7 @@ def legible(curves: pd.DataFrame, main: str | None) -> pd.DataFrame:
     own = (main or "").partition("/")[0]
     kept = {main, *plotting.CONTROLS}
     for method in {name.partition("/")[0] for name in names} - {own}:
-        default = f"{method}/{default_importance(method)}"
+        default = f"{method}/{default_importance(method, baseline)}"
         kept |= {default, f"{default}/abs", f"{method}/paper_mean"}
     return curves[curves["ranking"].isin(kept)]
 
@@ -129,7 +129,7 @@ def legible(curves: pd.DataFrame, main: str | None) -> pd.DataFrame:
 def _pruning_figures(
     run: RunFiles, curves: pd.DataFrame, arm: str, metric: str
 ) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    curves = legible(curves, run.main_ranking)
+    curves = legible(curves, run.main_ranking, run.baseline or "cell_state")
     # Pruning tells two labels apart, so guessing gets half of each right; a run may know better.
     chance = (run.metrics or {}).get("pruning/chance", 0.5)
     chance = float(chance) if metric == "balanced_accuracy" else None
@@ -144,11 +144,14 @@ def _pruning_figures(
             yield f"pruning_{order}", draw
 
 
-def _render(figure: Figure, kind: str) -> bytes:
-    """A figure as a file's bytes, the same bytes for the same figure."""
-    buffer = BytesIO()
+def write_picture(figure: Figure, path: Path) -> Path:
+    """Write a figure as the suffix of `path` says (150 dots per inch); gives `path` back.
+
+    The same figure makes the same bytes. Raises `OutputError` if it cannot be written.
+    """
+    buffer, kind = BytesIO(), path.suffix[1:]
     # Without a fixed salt and with a date in it, an SVG would differ from run to run.
     with matplotlib.rc_context({"svg.hashsalt": "gradgene", "svg.fonttype": "path"}):
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
-    return buffer.getvalue()
+    return write_atomically(path, buffer.getvalue())

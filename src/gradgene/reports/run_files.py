@@ -150,6 +150,13 @@ class RunFiles:
         return None
 
     @property
+    def baseline(self) -> str | None:
+        """Name of the baseline strategy, from the gene table."""
+        if self.genes is not None and "baseline" in self.genes and len(self.genes):
+            return str(self.genes["baseline"].iloc[0])
+        return None
+
+    @property
     def main_ranking(self) -> str | None:
         """The ranking that the run is about, if it is in the curves: the configured control, or
         the main method's importance and sign; None where there are no such curves."""

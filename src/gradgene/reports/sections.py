@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from gradgene.plotting import METRIC_NAMES, ORDER_NAMES
 from gradgene.reports.figures import pick_curves
 from gradgene.reports.numbers import number, percent
 from gradgene.reports.run_files import RunFiles
-from gradgene.reports.verdict import COMPLETE
+from gradgene.reports.verdict import promised_delta
 
 __all__ = [
     "GeneRows",
@@ -335,21 +336,24 @@ def ledger_table(run: RunFiles) -> Table | None:
             sizes[run.method] = {"50": delta.quantile(0.5), "99": delta.quantile(0.99)}
     rows = []
     for method, size in sizes.items():
-        limit, worst = COMPLETE.get(method), size.get("99")
-        verdict = "not promised by this method" if limit is None else "not measured"
+        limit, worst = promised_delta(run, method), size.get("99")
+        promise = "not complete" if limit is None else "complete"
+        verdict = "none" if limit is None else "not measured"
         if limit is not None and worst is not None and pd.notna(worst):
             verdict = f"{'within' if float(worst) <= limit else 'beyond'} {number(limit)}"
-        rows.append((method, size.get("50"), worst, verdict))
-    return _table(["Method", "Median", "99th percentile", "Expectation at 99 %"], rows)
+        rows.append((method, promise, size.get("50"), worst, verdict))
+    headers = ["Method", "Promise", "Median", "99th percentile", "Expectation at 99 %"]
+    return _table(headers, rows)
 
 
 def other_metrics(run: RunFiles) -> Table | None:
     """Every metric that no other table shows."""
     shown = ("recovery/", "pairs/n_pairs")
+    in_ledger = re.compile(r"attribution/[^/]+/(complete|relative_delta_p.*)")
     rows = [
         (key, _value(key, value))
         for key, value in sorted((run.metrics or {}).items())
-        if key not in _QUALITY and not key.startswith(shown) and "/relative_delta_p" not in key
+        if key not in _QUALITY and not key.startswith(shown) and not in_ledger.fullmatch(key)
     ]
     return _table(["Metric", "Value"], rows)
 

@@ -8,15 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from gradgene.attribution import METHODS, AttributionMethod
 from gradgene.plotting import METRIC_NAMES
 from gradgene.reports.figures import pick_curves
 from gradgene.reports.numbers import number, percent
 from gradgene.reports.run_files import RunFiles
 
-__all__ = ["COMPLETE", "Caution", "cautions", "leaks", "question", "verdict"]
-
-#: Methods whose scores must add up → relative delta below which 99 % of pairs must stay.
-COMPLETE = {"deeplift": 1e-4, "integrated_gradients": 1e-3}
+__all__ = ["Caution", "cautions", "leaks", "promised_delta", "question", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def _sum(run: RunFiles) -> Iterator[str]:
     size = _relative_delta(run)
     if size is None:
         return
-    if run.method in COMPLETE:
+    if promised_delta(run, run.method or "") is not None:
         yield (
             "Scores add up: for 99 % of pairs what is missing is at most "
             f"{number(size)} of the change in the model's output."
@@ -145,6 +143,17 @@ def _relative_delta(run: RunFiles) -> float | None:
         found = column.abs().quantile(0.99) if len(column) else None
     # A run of no usable pairs writes NaN, which is no size to speak of.
     return None if found is None or pd.isna(found) else float(found)
+
+
+def promised_delta(run: RunFiles, method: str) -> float | None:
+    """Relative delta below which a method keeps 99 % of pairs; None if it promises no completeness.
+
+    The run says what its method promised with its parameters; one that does not say is judged by
+    what the method of that name promises.
+    """
+    known = METHODS.get(method)
+    promised = (run.metrics or {}).get(f"attribution/{method}/complete", known and known.complete)
+    return (known or AttributionMethod).tolerance if promised else None
 
 
 def leaks(run: RunFiles) -> bool:
@@ -180,7 +189,7 @@ def _ranking_cautions(run: RunFiles) -> Iterator[Caution]:
             "Such curves look good even for a model that knows nothing; use rank_source: held_out "
             "for a claim.",
         )
-    size, limit = _relative_delta(run), COMPLETE.get(run.method or "")
+    size, limit = _relative_delta(run), promised_delta(run, run.method or "")
     if size is not None and limit is not None and size > limit:
         yield Caution(
             "warning",

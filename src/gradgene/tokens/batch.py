@@ -64,6 +64,11 @@ class TokenBatch:
         moved = {k: v.to(device, non_blocking=non_blocking) for k, v in self.tensors().items()}
         return TokenBatch(**moved, pad_id=self.pad_id)
 
+    def clone(self) -> TokenBatch:
+        """A copy in memory of its own."""
+        copied = {name: tensor.clone() for name, tensor in self.tensors().items()}
+        return TokenBatch(**copied, pad_id=self.pad_id)
+
     def take(self, rows_n: Tensor) -> TokenBatch:
         """The cells at positions `rows_n`, trimmed to the last token of any of them."""
         used = self.attention_mask_nt[rows_n].any(dim=0).nonzero()

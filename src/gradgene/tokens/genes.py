@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from scipy import sparse
 
-from gradgene.cells import Cells
+from gradgene.cells import Cells, strip_version
 from gradgene.errors import TokenError
 from gradgene.tokens.bins import Bins
 from gradgene.tokens.layout import Genes
 
 __all__ = ["GeneMatch", "GeneTokens", "gene_tokens", "match_genes", "reorder_genes"]
-
-VERSIONED = re.compile(r"(ENS[A-Z]*\d{6,})\.\d+")
 
 
 @dataclass(frozen=True)
@@ -95,9 +92,9 @@ def match_genes(
     TokenError
         If none is found, or two columns are the same gene.
     """
-    known = {_unversioned(gene): i for i, gene in enumerate(wanted)}
+    known = {strip_version(gene): i for i, gene in enumerate(wanted)}
     found = {
-        kind: np.array([known.get(_unversioned(name), -1) for name in names], dtype=np.int64)
+        kind: np.array([known.get(strip_version(name), -1) for name in names], dtype=np.int64)
         for kind, names in (("name", genes), ("Ensembl id", ensembl_ids))
     }
     kind = max(found, key=lambda k: int((found[k] >= 0).sum()))
@@ -139,9 +136,3 @@ def reorder_genes(cells: Cells, genes: tuple[str, ...], match: GeneMatch) -> Cel
         ensembl_ids=match.ensembl_ids,
         notes=(*cells.notes, match.note),
     )
-
-
-def _unversioned(name: str) -> str:
-    """An Ensembl id without its version; other names as they are."""
-    versioned = VERSIONED.fullmatch(name)
-    return versioned[1] if versioned else name

@@ -155,7 +155,8 @@ class Tokenizer:
         ids = np.empty((len(cells), len(self.vocabulary.phenotypes)), dtype=np.int64)
         for i, category in enumerate(self.vocabulary.phenotypes):
             if category not in cells.obs and layout.absent != "error":
-                ids[:, i] = layout.mask if layout.absent == "mask" else self._missing(category)
+                missing = self.vocabulary.missing_id(category)
+                ids[:, i] = layout.mask if layout.absent == "mask" else missing
                 continue
             labels = cells.obs[category].tolist()
             known = {label: self._label_id(category, label) for label in set(labels)}
@@ -166,23 +167,10 @@ class Tokenizer:
         """Input id in the slot of a category; `label` is NaN where it is missing."""
         layout = self.vocabulary.layout
         if not isinstance(label, str):
-            return self._missing(category)
+            return self.vocabulary.missing_id(category)
         if layout.unknown_labels == "mask" and not self.vocabulary.knows(category, label):
             return layout.mask
         return self.vocabulary.label_id(category, label)
-
-    def _missing(self, category: str) -> int:
-        """Input id in the slot of a category that a cell has no label of.
-
-        Reading cells turns the label `unknown` into a missing one; a model that was trained with a
-        token for it gets that token.
-        """
-        layout = self.vocabulary.layout
-        if category in layout.missing:
-            return layout.missing[category]
-        if self.vocabulary.knows(category, "unknown"):
-            return self.vocabulary.label_id(category, "unknown")
-        return layout.mask
 
     def _lay_out(self, labels: np.ndarray, genes: GeneTokens) -> TokenBatch:
         """Place labels and genes into padded rows."""

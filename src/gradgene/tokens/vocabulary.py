@@ -184,6 +184,18 @@ class Vocabulary:
         """Input id of one label; raises `TokenError` naming the closest labels."""
         return self.label_ids(category)[self.label_index(category, label)]
 
+    def missing_id(self, category: str) -> int:
+        """Input id in the slot of a category that a cell has no label of.
+
+        Reading cells turns the label `unknown` into a missing one; a model that was trained with a
+        token for it gets that token. Raises `TokenError` for an unknown category.
+        """
+        if category in self.layout.missing:
+            return self.layout.missing[category]
+        if self.knows(category, "unknown"):
+            return self.label_id(category, "unknown")
+        return self.mask_id
+
     def spelled_as(self, labels: Mapping[str, Iterable[str]]) -> Vocabulary:
         """The same ids, with labels (category -> labels) under the names given.
 
@@ -202,19 +214,17 @@ class Vocabulary:
     def grown(self, labels: Mapping[str, Iterable[str]]) -> Vocabulary:
         """With further labels (category -> labels); those it knows are passed over.
 
-        The labels of a category stay in front of its new ones; a new category takes the last slot.
-        Where ids are listed, new ones follow the largest; otherwise all are counted anew, so that a
-        model needs `models.grown` to keep its weights where they belong.
+        Of new labels that are one token the first names it. The labels of a category stay in front
+        of its new ones; a new category takes the last slot. Where ids are listed, new ones follow
+        the largest; otherwise all are counted anew, so that a model needs `models.grown` to keep
+        its weights where they belong.
 
         Raises
         ------
         TokenError
             For a new category where ids are listed or positions stand for categories.
         """
-        new = {
-            c: [x for x in dict.fromkeys(given) if c not in self.categories or not self.knows(c, x)]
-            for c, given in labels.items()
-        }
+        new = {c: self._unknown(c, given) for c, given in labels.items()}
         categories = {c: (*self.categories.get(c, ()), *added) for c, added in new.items()}
         unread = [c for c in labels if c not in self.phenotypes]
         ids = self.ids
@@ -235,6 +245,14 @@ class Vocabulary:
             phenotypes=(*self.phenotypes, *unread),
             ids=ids,
         )
+
+    def _unknown(self, category: str, labels: Iterable[str]) -> list[str]:
+        """Those of `labels` without a token, one for each token that they would have."""
+        new: dict[str, str] = {}
+        for label in labels:
+            if category not in self.categories or not self.knows(category, label):
+                new.setdefault(self.layout.token(category, label), label)
+        return list(new.values())
 
     @cached_property
     def _label_ids(self) -> dict[str, Sequence[int]]:

@@ -1,0 +1,45 @@
+"""The bookkeeping that every run shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from omegaconf import OmegaConf
+
+from gradgene.commands import run_folder
+from gradgene.commands.run_folder import RunFolder
+
+
+class Keyless(RunFolder):
+    """A run that does not say what decides its result."""
+
+    METRICS: ClassVar = {"count": ("count/",)}
+
+
+class Counting(Keyless):
+    """A run of one stage."""
+
+    def key(self, stage: str) -> str:
+        """The same settings always."""
+        return stage
+
+
+CFG = OmegaConf.create({"trainer": {"devices": 1}})
+
+
+def test_a_run_says_what_decides_its_result(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"abstract method '?key"):
+        Keyless(CFG, tmp_path)  # type: ignore[abstract]
+
+
+def test_a_stage_is_noted_with_the_memory_of_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "peak_mb", lambda: 123.4)
+    work = Counting(CFG, tmp_path)
+    work.stage("count", lambda run: None)
+    (line,) = work.progress()
+    assert (line["stage"], line["peak_memory_mb"], line["key"]) == ("count", 123, "count")
+    assert work.is_done("count")

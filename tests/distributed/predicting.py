@@ -1,0 +1,83 @@
+"""Attribute pairs in some processes, and write what each of them did and what all have found.
+
+Run as a program, because Lightning starts the other processes by the words of the command:
+`python predicting.py auto|as_served FOLDER N_PROCESSES`, with Lightning's own sampler allowed or
+forbidden.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import cast
+
+import lightning
+import numpy as np
+import torch
+
+from gradgene.attribution import Attribution, Target, build_method
+from gradgene.commands.main import end_process
+from gradgene.genes import GeneSumsMetric, Importance
+from gradgene.lit import (
+    AttributionCollector,
+    FineTuning,
+    MaskedTarget,
+    PhenotypeModule,
+    leave_processes,
+    pair_loader,
+)
+from gradgene.pairs import CellStateBaseline, PairSampler
+from tests.planted import make_cells, make_model, make_tokenizer
+
+
+def main(sampler: str, folder: str, n: str) -> None:
+    """Predict, and write `rank<number>.json`."""
+    counts = make_cells(n=40, n_genes=20)
+    tokenizer = make_tokenizer(counts)
+    cells = tokenizer.prepare(counts)
+    plan = PairSampler("disease", "case", "control", ("sex",), per_cell=2, max_pairs=11).sample(
+        cells
+    )
+    model = make_model(tokenizer.vocabulary)
+    module = PhenotypeModule(model, tokenizer.schema, "disease", FineTuning(), MaskedTarget())
+    target = Target("disease", "case", "control")
+    module.explain_with(build_method("deeplift"), target, CellStateBaseline())
+    importances = Importance.meaningful("deeplift", "cell_state", "margin")
+    sums = GeneSumsMetric(20, 3, 4, importances, sees_presence=True)
+    mine: dict[int, float] = {}
+
+    def write(found: Attribution, pairs: np.ndarray) -> None:
+        for pair, total in zip(pairs.tolist(), found.forward.scores_pt.sum(dim=1), strict=True):
+            assert pair not in mine
+            mine[pair] = float(total)
+
+    collector = AttributionCollector(sums, plan, write)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        devices=int(n),
+        strategy="ddp" if int(n) > 1 else "auto",
+        use_distributed_sampler=sampler == "auto",
+        callbacks=[collector],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    batches = trainer.predict(module, pair_loader(cells, tokenizer, plan, 150))
+    returned = [len(one.gene_ids_pt) for one in cast(list[Attribution], batches)]
+    found = {
+        "mine": mine,
+        "returned": sum(returned),
+        "pairs": collector.pairs().to_dict("list"),
+        "sums": {name: values.tolist() for name, values in sums.gene_sums().sums.items()},
+        "n_pairs_d": sums.gene_sums().n_pairs_d.tolist(),
+    }
+    Path(folder, f"rank{trainer.global_rank}.json").write_text(json.dumps(found))
+    leave_processes()
+    end_process(0)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(*sys.argv[1:])
