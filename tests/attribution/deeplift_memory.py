@@ -5,8 +5,8 @@ Run in a process of its own: `python deeplift_memory.py GENES [LAYERS]`.
 
 from __future__ import annotations
 
-import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -44,9 +44,15 @@ def peak_mb(n_genes: int, n_layers: int) -> float:
     # A small pair first, so that libraries and their buffers are there already.
     DeepLift().attribute(model, blend(cells(vocabulary, 50), first, second), TARGET)
     pair = blend(cells(vocabulary, n_genes), first, second)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = status_mb("VmRSS")
     DeepLift().attribute(model, pair, TARGET)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return status_mb("VmHWM") - before
+
+
+def status_mb(name: str) -> float:
+    """A line of `/proc/self/status`; getrusage would count the parent's peak as well."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**10
 
 
 if __name__ == "__main__":

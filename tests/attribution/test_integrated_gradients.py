@@ -82,10 +82,10 @@ class TestCompleteness:
         worst = []
         for n_steps in (5, 20, 50, 100, 200):
             found = one_way(
-                IntegratedGradients(n_steps=n_steps), random_model(2), blended_pairs(40, 2)
+                IntegratedGradients(n_steps=n_steps), random_model(3), blended_pairs(40, 3)
             )
             worst.append(float(found.relative_delta_p.max()))
-        rounding = 1e-9
+        rounding = 1e-8
         for earlier, later in pairwise(worst):
             assert later < max(earlier / 2, rounding)
         assert worst[1] > 1e-3

@@ -358,18 +358,31 @@ class TestBorrowing:
                 assert torch.equal(value, other.tensors()[part])
 
 
-#: Bounds on the rounding error of scores against float64 arithmetic on the same weights, relative
-#: to the largest |score| or |f| of the batch: scores are differences of f and cannot be better than
-#: f itself. Measured on 30 models: in float32 up to 1.6e-5 (`deeplift`, whose rules divide by
-#: differences), 1.4e-5 (gradients), 6.2e-6 (occlusions); with bfloat16 weights up to 0.18
-#: (`swap_occlusion`), where f itself is off by up to 0.12.
-ROUNDING = {torch.float32: 2e-5, torch.bfloat16: 0.2}
+#: Bounds on the rounding error of scores against float64 arithmetic on the same weights, in float32
+#: and with bfloat16 weights, relative to the largest |score| or |f| of the batch: scores are
+#: differences of f, which is off by up to 4e-6 and 0.12 itself. They are 1.3 to 3 times the worst
+#: of 20 models with 12 pairs each; a new method has those of the last line.
+ROUNDING: dict[str, tuple[float, float]] = {
+    "deeplift": (2e-5, 0.03),
+    "integrated_gradients": (2e-6, 0.03),
+    "gradient_shap": (2e-6, 0.03),
+    "grad_x_delta": (2e-5, 0.1),
+    "input_x_gradient": (2e-5, 0.2),
+    "gim": (4e-6, 0.05),
+    "swap_occlusion": (1e-5, 0.2),
+    "remove_occlusion": (1e-5, 0.2),
+    "random": (1e-7, 0.004),
+    "captum_deeplift": (2e-5, 0.1),
+    "captum_integrated_gradients": (2e-6, 0.04),
+}
+WORST = (2e-5, 0.2)
 
 
 class TestPrecision:
     @EVERY
-    @pytest.mark.parametrize("dtype", ROUNDING, ids=str)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
     def test_less_of_it_stays_within_a_bound(self, name: str, dtype: torch.dtype) -> None:
+        bound = ROUNDING.get(name, WORST)[dtype == torch.bfloat16]
         for seed in (1, 4, 6):
             model, blended = random_model(seed, dtype), blended_pairs(6, seed)
             found = one_way(made(name), model, blended)
@@ -379,4 +392,4 @@ class TestPrecision:
             largest = max(
                 float(x.abs().max()) for x in (exact.scores_pt, exact.f_input_p, exact.f_baseline_p)
             )
-            assert error <= ROUNDING[dtype] * largest
+            assert error <= bound * largest

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from gradgene.attribution import RandomScores
-from gradgene.attribution.random_scores import GOLDEN, _mixed
+from gradgene.attribution.random_scores import GOLDEN, _combined, _mixed
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch, blend
 from tests.attribution.toys import (
@@ -55,6 +55,14 @@ def test_the_hash_is_splitmix64() -> None:
     states = torch.arange(1, 4) * GOLDEN
     expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
     assert [x % 2**64 for x in _mixed(states).tolist()] == expected
+
+
+def test_two_numbers_are_hashed_in_their_order_and_without_collisions() -> None:
+    """Every gene in every bin is another token, and a gene's number is not a bin's."""
+    gene, value = torch.arange(-10, 3000)[:, None], torch.arange(-1, 60)
+    hashes = _combined(gene.expand(-1, len(value)), value.expand(len(gene), -1))
+    assert len(hashes.unique()) == hashes.numel()
+    assert int(_combined(gene[12], value[9])) != int(_combined(value[9], gene[12]))
 
 
 class TestDistribution:

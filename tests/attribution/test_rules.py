@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from gradgene.attribution import rules
 from gradgene.attribution.rules import (
     AttentionStep,
+    by_rows,
     gelu_multiplier,
     layer_norm_multiplier,
     log_mean,
@@ -249,6 +250,37 @@ def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
 
 
+class TestRows:
+    @given(seeds, st.sampled_from([1, 7, 12, 20, 10**9]))
+    def test_some_rows_at_a_time_give_what_all_give(self, seed: int, size: int) -> None:
+        x, b = draws(seed, 2, 3, 5)
+        m, weight = draws(seed + 1, 2, 3, 5)[0], draws(seed + 2, 5)[0]
+
+        def rule(x: Tensor, b: Tensor, m: Tensor) -> Tensor:
+            return layer_norm_multiplier(x, b, m, weight, 1e-12)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rules, "CHUNK", size)
+            torch.testing.assert_close(by_rows(rule, x, b, m), rule(x, b, m), rtol=0, atol=1e-14)
+
+    def test_what_is_given_is_left_as_it_is(self) -> None:
+        x, b = draws(3, 4, 5)
+        given_before = x.clone(), b.clone(), torch.ones(4, 5).double()
+        m = given_before[2].clone()
+        by_rows(lambda x, b, m: m * gelu_multiplier(x, b), x, b, m)
+        by_rows(lambda x, b, m: layer_norm_multiplier(x, b, m, m[0], 1e-12), x, b, m)
+        assert all(torch.equal(z, y) for z, y in zip((x, b, m), given_before, strict=True))
+
+    def test_half_precision_is_handled_in_float32(self) -> None:
+        """In 8 bits the two activations would differ by nothing or by their rounding."""
+        b = torch.linspace(-3, 3, 60).bfloat16().reshape(4, 15)
+        x, m = (b.float() + 0.02).bfloat16(), torch.ones(4, 15).bfloat16()
+        found = by_rows(lambda x, b, m: m * gelu_multiplier(x, b), x, b, m)
+        exact = gelu_multiplier(x.double(), b.double())
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-4)
+
+
 class TestAttention:
     @given(seeds, st.sampled_from([0.3, 1.0, 3.0]))
     def test_is_complete_with_keys_of_one_member_and_of_none(self, seed: int, scale: float) -> None:
@@ -321,6 +353,28 @@ class TestAttention:
             in_chunks = a.multipliers(m_o)
         for m, n in zip(in_chunks, whole, strict=True):
             torch.testing.assert_close(m, n, rtol=0, atol=1e-12)
+
+    def test_logarithmic_means_of_shared_weights(self) -> None:
+        """M and the multipliers of the scores written out with `log_mean`, one query and head."""
+        gap = torch.tensor([0.0, 1e-9, 1e-6, 1e-4, -1e-2, 1.0, -7.0, 30.0, 700.0]).double()
+        log_b = torch.linspace(-9, -1, 9).double()
+        log_x = log_b + gap
+        x, b = log_x.exp(), log_b.exp()
+        ell = rules._log_mean_of((x - b) / 2, (log_x - log_b), (x + b) / 2)
+        torch.testing.assert_close(ell, log_mean(log_x, log_b) / 2, rtol=1e-9, atol=0)
+        again = rules._log_mean_of((b - x) / 2, (log_b - log_x), (b + x) / 2)
+        assert torch.equal(ell, again)
+
+    @given(seeds)
+    def test_half_precision_is_handled_in_float32(self, seed: int) -> None:
+        a, m_o = attention_step(seed), draws(seed + 9, 2, 2, 3, 4)[0].bfloat16()
+        half = {n: z.bfloat16() if z.dtype.is_floating_point else z for n, z in vars(a).items()}
+        full = {n: z.float() if z.dtype.is_floating_point else z for n, z in half.items()}
+        found = AttentionStep(**half).multipliers(m_o)
+        expected = AttentionStep(**full).multipliers(m_o.float())
+        for m, n in zip(found[:3], expected[:3], strict=True):
+            assert torch.equal(m, n.bfloat16())
+        assert torch.equal(found[3], expected[3])
 
     def test_uniform_attention_by_hand(self) -> None:
         """Queries 0, so weights are 1/n. Input keys {0, 1}, baseline key {0}; v = 2, 6 against 2.

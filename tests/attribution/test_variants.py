@@ -51,6 +51,27 @@ def test_is_complete_in_float64(size: dict[str, Any], n_layers: int) -> None:
 
 
 @ALL
+@pytest.mark.parametrize("blank", [False, True], ids=["cell-state", "zero"])
+def test_value_and_identity_make_up_the_difference(size: dict[str, Any], blank: bool) -> None:
+    """With a value of zero the identity stays, so that the value alone makes it up."""
+    model, blended = random_model(1, **size), blended_pairs(40, 2)
+    value, identity = (
+        one_way(DeepLift(layer), model, blended.with_blank_genes() if blank else blended)
+        for layer in ("value", "identity")
+    )
+    both = value if blank else replace(value, scores_pt=value.scores_pt + identity.scores_pt)
+    assert both.relative_delta_p.max() <= 1e-9
+
+
+@ALL
+def test_is_complete_against_zero_embeddings(size: dict[str, Any]) -> None:
+    """With an epsilon as pre-norm models have it: a norm of a zero vector multiplies by 1/√ε."""
+    model = random_model(1, layer_norm_eps=1e-5, **size)
+    scores = one_way(METHOD, model, blended_pairs(40, 2).with_blank_genes())
+    assert scores.relative_delta_p.max() <= 1e-9
+
+
+@ALL
 def test_is_complete_in_float32(size: dict[str, Any]) -> None:
     model, blended = random_model(1, torch.float32, **size), blended_pairs(40, 2)
     scores = one_way(METHOD, model, blended)

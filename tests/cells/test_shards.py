@@ -8,6 +8,7 @@ import pickle
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import anndata as ad
@@ -80,18 +81,33 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[CellShards, np.nda
     return shards, expected(parts, shards.genes)
 
 
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], str]:
+    """The pieces of the planted cells in a layout and format, written once each; their glob."""
+
+    @cache
+    def write_once(layout: str, kind: str) -> str:
+        return write(pieces(make_adata()), tmp_path_factory.mktemp("stored"), layout, kind)
+
+    return write_once
+
+
 @pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("kind", ["h5ad", "zarr2", "zarr3"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts_agree(
-    layout: str, kind: str, small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layout: str,
+    kind: str,
+    small: bool,
+    stored: Callable[[str, str], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if small:  # many blocks, runs and chunks instead of one
         for name, value in (("BLOCK", 7), ("LONGEST", 100), ("GAP", 3)):
             monkeypatch.setattr(files, name, value)
         monkeypatch.setattr(files, "_chunk", lambda array: 0)
     parts = pieces(make_adata())
-    shards = CellShards.open(write(parts, tmp_path, layout, kind), SCHEMA)
+    shards = CellShards.open(stored(layout, kind), SCHEMA)
     dense_ng = expected(parts, shards.genes)
     cells = shards.load()
     np.testing.assert_array_equal(cells.matrix_ng.toarray(), dense_ng)

@@ -14,7 +14,12 @@ import pytest
 import torch
 import yaml
 
-from gradgene.commands import benchmark, benchmark_data, benchmark_training
+from gradgene.commands import (
+    benchmark,
+    benchmark_attribution,
+    benchmark_data,
+    benchmark_training,
+)
 from gradgene.commands.benchmark_figures import (
     Figure,
     Findings,
@@ -135,18 +140,27 @@ def _rows(text: str) -> list[str]:
 def test_every_setting_is_in_the_help_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmark", "--help"]) == 0
     text = capsys.readouterr().out.partition("\nexamples\n")[0]
-    parts = text.split("gradgene benchmark training [", maxsplit=1)
-    for module, part in zip((benchmark_data, benchmark_training), parts, strict=True):
+    modules = {
+        "attribution": benchmark_attribution,
+        "data": benchmark_data,
+        "training": benchmark_training,
+    }
+    assert set(modules) == set(benchmark.BENCHMARKS)
+    for name, module in modules.items():
+        part = text.partition(f"gradgene benchmark {name} [")[2].partition("gradgene benchmark ")[0]
         said = dict(word.split("=") for word in part.split() if word.count("=") == 1)
         for field in fields(module.Settings):
-            assert yaml.safe_load(said[field.name]) == field.default, field.name
+            value = yaml.safe_load(said[field.name])
+            assert (tuple(value) if isinstance(value, list) else value) == field.default, field.name
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "'data', 'training'"),
-        (("truht",), "'data', 'training'"),
+        ((), "'attribution', 'data', 'training'"),
+        (("truht",), "'training'"),
+        (("attribution", "dim=0"), "dim"),
+        (("attribution", "baselines=100"), "inputs=64"),
         (("data", "training"), "needs the name of one benchmark"),
         (("data", "cell=3"), "'cells'"),
         (("training", "experiment=dmeo"), "'demo'"),

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from gradgene.attribution import METHODS
-from gradgene.commands import benchmark, benchmark_attribution
+from gradgene.commands import benchmark, benchmark_attribution, benchmark_attribution_case
 from gradgene.commands.benchmark_attribution import Settings, measure
 from gradgene.commands.benchmark_attribution_case import (
     TARGET,
@@ -43,7 +43,7 @@ from gradgene.commands.benchmark_attribution_methods import (
     run_alone,
     stacked_gradient,
 )
-from gradgene.commands.benchmark_figures import Findings
+from gradgene.commands.benchmark_figures import Findings, in_fresh_process
 from gradgene.errors import ConfigError
 from gradgene.models import PhenotypeGeneTransformer
 
@@ -114,7 +114,8 @@ def test_every_method_is_there_with_finite_values(findings: Findings) -> None:
 def test_complete_methods_are_and_captum_is_our_gradient(findings: Findings) -> None:
     table = findings.tables["methods"].set_index("method")
     # Of a model that hardly knows anything, f differs by little more than it is rounded.
-    assert table.loc["deeplift", "delta_max"] < 0.02 * table.loc["captum_deeplift", "delta_max"]
+    worst = table["delta_max"].astype(float).to_dict()
+    assert worst["deeplift"] < 0.02 * worst["captum_deeplift"]
     for column in ("delta_median", "delta_max", "gap"):
         ours, theirs = table.loc["grad_x_delta", column], table.loc["captum_deeplift", column]
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-6)
@@ -125,7 +126,7 @@ def test_every_timed_run_is_in_the_raw_table(findings: Findings) -> None:
     runs = findings.tables["runs"]
     assert list(runs)[:6] == ["pairs", "method", "turn", "run", "n_pairs", "seconds"]
     counts = runs.groupby(["pairs", "method"]).size()
-    assert (counts["long"] == TOY.turns).all()
+    assert set(counts.xs("long")) == {TOY.turns}
     assert counts["short", "deeplift"] == TOY.repeats and counts["short", "swap_occlusion"] == 1
     assert len(findings.tables["crossed"]) == 4 * TOY.turns
     assert set(findings.tables["crossed"]["n_pairs"]) == {6, 3, 1}
@@ -180,14 +181,17 @@ def test_pairs_are_of_the_contrast_and_share_cells(model: PhenotypeGeneTransform
     assert len(first) == 2 and len(first.tokens) == 3
 
 
-def test_training_teaches_the_planted_genes() -> None:
-    cells = draw_cells(300, 160, 40, seed=0)
+def test_training_teaches_the_planted_genes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_attribution_case, "LEARNING_RATE", 5e-3)  # for a small model
+    cells = draw_cells(500, 600, 60, seed=0)
     torch.manual_seed(0)
     model = PhenotypeGeneTransformer(
         vocabulary_of(cells), dim=32, n_layers=1, n_heads=2, hidden_dim=64, dropout=0
     )
-    train(model, cells.take(np.arange(200)), steps=120, genes=30, seed=0)
-    assert accuracy(model, cells.take(np.arange(200, 300))) > 0.8
+    held_out = cells.take(np.arange(400, 500))
+    assert accuracy(model, held_out) < 0.7
+    train(model, cells.take(np.arange(400)), steps=120, genes=60, seed=0)
+    assert accuracy(model, held_out) > 0.8
     assert not model.training
 
 
@@ -211,6 +215,14 @@ def test_a_job_times_as_often_as_asked(case: Case, tmp_path: Path) -> None:
     assert len(run.seconds) == 3 and min(run.seconds) > 0 and run.peak_mb >= run.before_mb > 0
     assert len(run.relative_delta_p) == 4 and run.gap is not None and run.gpu_mb is None
     assert run_alone(Job(folder, GRADIENT, n_steps=2)).relative_delta_p == ()
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_gives_the_same(case: Case, tmp_path: Path) -> None:
+    job = Job(str(case.write(tmp_path / "case")), "deeplift", n_steps=2, gap=True)
+    alone, here = in_fresh_process(run_alone, job), run_alone(job)
+    assert alone.gap == pytest.approx(here.gap) and alone.n_pairs == here.n_pairs
+    assert alone.before_mb < here.before_mb
 
 
 def made(method: str, *seconds: float) -> list[MethodRun]:
@@ -281,7 +293,7 @@ def test_one_depth_is_extrapolated_as_if_all_were_layers() -> None:
 
 
 def test_a_full_run_stands_for_itself() -> None:
-    measured = {"n_genes": 3500, "n_layers": 12, "n_pairs": 8, "seconds": 3, "peak_mb": 30_000}
+    measured = {"n_genes": 3500.0, "n_layers": 12, "n_pairs": 8, "seconds": 3, "peak_mb": 30_000}
     (figure,) = memory_figures(pd.DataFrame(), measured)
     assert figure.value == pytest.approx(30_000 * 2**20 / 1e9) and figure.met is False
 

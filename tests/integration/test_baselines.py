@@ -10,17 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gradgene.attribution import METHODS
 from gradgene.commands.groups import conf_dir, groups
 from gradgene.commands.main import main
 from gradgene.pairs import BASELINES
 from tests.integration.tiny import QUICK, read, words
 
-#: Beside DeepLIFT: one method of each kind, among those that are there.
-COMPARED = [
-    leaf
-    for leaf in ("input_x_gradient", "integrated_gradients", "remove_occlusion", "random")
-    if leaf in groups(conf_dir())["attribution"]
-]
+#: Beside DeepLIFT: one method of each kind.
+COMPARED = ("input_x_gradient", "integrated_gradients", "remove_occlusion", "random")
 DEFAULTS = {"input_x_gradient": "contrast", "remove_occlusion": "contrast", "random": "contrast"}
 
 
@@ -102,12 +99,15 @@ def test_pruning_follows_means(trained: Path, cells_file: Path, tmp_path: Path) 
     assert set(read(folder, "pruning/curves")["ranking"]) == {"deeplift/forward", "random"}
 
 
+def test_every_method_has_a_leaf_of_its_name() -> None:
+    """`study.compare` and `attribution=` find all of them."""
+    assert set(groups(conf_dir())["attribution"]) == set(METHODS)
+
+
 @pytest.mark.parametrize("command", ["study", "attribute"])
 def test_a_method_that_cannot_use_the_baseline_is_refused_first(
     command: str, cells_file: Path, tmp_path: Path, trained: Path, refused
 ) -> None:
-    if "captum_deeplift" not in groups(conf_dir())["attribution"]:
-        pytest.skip("no such method yet")
     folder = tmp_path / "run"
     if command == "attribute":
         shutil.copytree(trained, folder)

@@ -6,13 +6,21 @@ All six pairs are one batch here. `grad_x_delta` and `captum_deeplift` are the p
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from gradgene.attribution import DirectionScores, build_method
+from gradgene.attribution import (
+    CaptumDeepLift,
+    CaptumIntegratedGradients,
+    DirectionScores,
+    build_method,
+)
+from gradgene.attribution.captum_reader import CaptumReader
+from gradgene.modes import explaining
 from gradgene.pairs import EmptyBaseline, blend
 from tests.parity.goldens import (
     DELTA,
@@ -83,6 +91,31 @@ def test_the_released_attributions(
             assert -float(direction.delta_p[p]) == pytest.approx(wanted, abs=DELTA)
     # Of every blank baseline, and of p4, whose baseline has no gene of its own.
     assert n_nan == (len(pairs) if base == "blank" else int(PAIRS[4] in pairs))
+
+
+@pytest.mark.parametrize("base", ["pair", "blank"])
+@pytest.mark.parametrize("pair", [PAIRS[0], PAIRS[3]])
+def test_every_dimension(pair: str, base: str, released: Released) -> None:
+    """Before the sum over the embedding, on the tokens that the paper's code blended itself."""
+    golden, model = released.golden, released.loaded.model
+    vocabulary, bound = model.vocabulary, probability(released.label).bind(model.vocabulary)
+    members = []
+    for name in ("blended_target", "blended_baseline"):
+        ids_t, types_t = golden.cell(pair, name, base)
+        ids_t = ids_t.clone()
+        ids_t[vocabulary.slot("disease")] = vocabulary.mask_id
+        mask_t = golden.get(f"{pair}/{base}/{name}/attention_mask")
+        members.append((ids_t[None], types_t[None], mask_t[None]))
+    reader = CaptumReader(model, bound).eval()
+    for name, method in (
+        ("dl", CaptumDeepLift()),
+        ("ig10", CaptumIntegratedGradients(n_steps=10)),
+    ):
+        for prefix, (i, b) in (("", members), ("rev_", members[::-1])):
+            with explaining(model), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Setting forward, backward hooks")
+                found = method.explain(reader, model.embedding_norm, i, b)[0].detach()
+            raw_close(found, golden.get(f"{pair}/{base}/{name}/{prefix}raw_full"))
 
 
 def test_the_scalar_is_the_papers_probability(released: Released) -> None:

@@ -42,6 +42,7 @@ from tests.parity.goldens import (
     PAIRS,
     Released,
     facts_of,
+    normalised_close,
     probability,
     raw_close,
     released_norm,
@@ -66,7 +67,7 @@ def blended(released: Released) -> BlendedBatch:
 
 
 def theirs_at_ours(released: Released, pairs: BlendedBatch, p: int, name: str) -> Tensor:
-    """A released array of pair `p`, without our padding: `compare` takes it."""
+    """A released array of pair `p` in our order of positions, as `without_padding` has them."""
     key = f"{PAIRS[p]}/pair"
     at = released.golden.places(pairs, p, key, released.loaded.vocabulary)
     return released.golden.get(f"{key}/{name}")[at[at >= 0]]
@@ -142,9 +143,7 @@ def test_a_pairs_norm_is_that_of_its_genes(released: Released) -> None:
     for p in range(len(PAIRS)):
         fault_t = released_norm(found.forward.scores_pt[p])
         theirs_t = theirs_at_ours(released, pairs, p, "dl/attr")
-        torch.testing.assert_close(
-            without_padding(pairs, p, fault_t.expand_as(ours_pt)), theirs_t, rtol=0, atol=5e-6
-        )
+        normalised_close(without_padding(pairs, p, fault_t.expand_as(ours_pt)), theirs_t)
         shares.append(float(fault_t[is_gene_pt[p]].norm()))
         assert float(ours_pt[p][is_gene_pt[p]].norm()) == pytest.approx(1)
         # A header that matters more takes from their genes (p4 has the same one twice), not ours.

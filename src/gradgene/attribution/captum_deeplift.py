@@ -4,16 +4,17 @@ Formula
     DeepLIFT's rescale rule at the activations that Captum knows as modules (ReLU, tanh, ...), the
     plain gradient elsewhere, times the difference of embeddings. A transformer with GELU has none
     of those modules in its path, so that score_t = Σ_d ∂f/∂E_d (at the input) ·
-    (E_input - E_baseline)_d, which is `grad_x_delta`, to the last bit (spec 0 §1).
+    (E_input - E_baseline)_d, which is `grad_x_delta` (spec 0 §1). With `activation=relu`, or read
+    by a classifier, which has a ReLU, it is not.
 Source
     Captum (Kokhlikyan et al. 2020), as the code of the gene-selection paper calls it: the whole
     model over all positions of both padded members, each with its own mask, one pair and one
     direction at a time.
 Promises
-    What `grad_x_delta` promises: neither complete nor symmetric, and blind to presence.
+    No more than `grad_x_delta`: neither complete nor symmetric, and blind to presence.
 Use it
-    To check `grad_x_delta` against it and to time it; `grad_x_delta` gives the same numbers many
-    times faster. Captum embeds the baseline's tokens itself, so a zero baseline is refused.
+    To check `grad_x_delta` against it and to time it; that gives the same numbers many times
+    faster. Captum embeds the baseline's tokens itself, so a zero baseline is refused.
 """
 
 from __future__ import annotations

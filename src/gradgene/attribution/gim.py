@@ -141,16 +141,18 @@ def attention_gradients(
     """
     n, h, n_queries, dim = q.shape
     m_q, m_k, m_v = (torch.zeros_like(x) for x in (q, k, v))
+    scaled, half = q / math.sqrt(dim), m_o / 2
     absent = ~mask[:, None, None, :]
     step = max(1, CHUNK // (n * h * k.shape[2]))
     for start in range(0, n_queries, step):
         rows = slice(start, start + step)
-        z = (q[:, :, rows] @ k.transpose(-1, -2) / math.sqrt(dim)).masked_fill(absent, -math.inf)
-        m_v += z.softmax(dim=-1).transpose(-1, -2) @ m_o[:, :, rows] / 2
-        y, m_y = (z / temperature).softmax(dim=-1), m_o[:, :, rows] @ v.transpose(-1, -2) / 2
-        m_z = y * (m_y - (y * m_y).sum(dim=-1, keepdim=True)) / math.sqrt(dim)
-        m_q[:, :, rows] = m_z @ k / 2
-        m_k += m_z.transpose(-1, -2) @ q[:, :, rows] / 2
+        z = (scaled[:, :, rows] @ k.transpose(-1, -2)).masked_fill_(absent, -math.inf)
+        m_v += z.softmax(dim=-1).transpose(-1, -2) @ half[:, :, rows]
+        y = z.div_(temperature).softmax(dim=-1)
+        m_y = half[:, :, rows] @ v.transpose(-1, -2)
+        m_z = m_y.sub_((y * m_y).sum(dim=-1, keepdim=True)).mul_(y).div_(2)
+        m_q[:, :, rows] = m_z @ k / math.sqrt(dim)
+        m_k += m_z.transpose(-1, -2) @ scaled[:, :, rows]
     return m_q, m_k, m_v
 
 

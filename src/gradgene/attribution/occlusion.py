@@ -37,7 +37,7 @@ class Occlusion(AttributionMethod):
         If `forward_tokens` is not positive.
     """
 
-    forward_tokens: int = 16384
+    forward_tokens: int = 8192
 
     def __post_init__(self) -> None:
         if self.forward_tokens < 1:

@@ -13,7 +13,8 @@ Promises
     Against the empty baseline its gene scores are those of `swap_occlusion`.
 Use it
     For questions about deleting a gene, not about how two cells differ. It runs the model once for
-    every token of a distinct cell, however many baselines that cell has.
+    every token of a distinct cell, however many baselines that cell has. A score is the difference
+    of two readings, so with bfloat16 weights much of a small one is rounding.
 """
 
 from __future__ import annotations

