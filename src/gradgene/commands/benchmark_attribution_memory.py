@@ -138,7 +138,7 @@ def memory_figures(table: pd.DataFrame, measured: dict[str, float] | None) -> li
     if len(table):
         design, added = _design(table["n_genes"], table["n_layers"]), table["added_mb"].to_numpy()
         coefficients = fit_memory(table)
-        missed = 100 * float(np.abs(design @ coefficients / added - 1).max())
+        missed = 100 * float(np.abs(design @ coefficients - added).max()) / max(added.max(), 1.0)
         full = _design(np.array([FULL.n_genes]), np.array([FULL.n_layers])) @ coefficients
         # The deepest model of the table is resident already; further layers bring weights.
         more = 4 * 12 * FULL.dim**2 * (FULL.n_layers - int(table["n_layers"].max()))
@@ -147,7 +147,9 @@ def memory_figures(table: pd.DataFrame, measured: dict[str, float] | None) -> li
         shape = f"{FULL.n_genes:,} genes, {FULL.n_pairs} pairs, {FULL.n_layers} layers"
         given = f"{table['n_genes'].min()} to {table['n_genes'].max()} genes"
         figures += [
-            Figure(part, "off the straight line", missed, "%", note=f"at most, {given}"),
+            Figure(
+                part, "off the straight line", missed, "%", note=f"of the largest, at most; {given}"
+            ),
             Figure(
                 part,
                 "extrapolated",
