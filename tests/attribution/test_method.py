@@ -46,8 +46,6 @@ PROMISES = {
     "captum_deeplift": (False, False, True, False),
     "captum_integrated_gradients": (False, False, True, False),
 }
-#: Whose scores follow from the weights.
-WEIGHED = [name for name in METHODS if name != "random"]
 #: One that replaces steps of the model, one that differentiates it and one that only reads it.
 KINDS_OF_METHOD = ("deeplift", "grad_x_delta", "swap_occlusion")
 
@@ -114,7 +112,7 @@ class TestScores:
         with pytest.raises(AttributionError, match=rf"toy.*1 of 2 pairs.*{direction}.*pair 1"):
             attribution(both["forward"], both["backward"], gene_ids_pt=ids)
 
-    @pytest.mark.parametrize("name", WEIGHED)
+    @pytest.mark.parametrize("name", METHODS)
     def test_a_model_with_nan_weights_is_refused(self, name: str) -> None:
         model = random_model()
         dict(model.named_parameters())["head_projector.weight"].data[4, 0] = torch.nan

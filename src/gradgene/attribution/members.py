@@ -25,7 +25,9 @@ class Members:
     """Pairs as points of a layer's space, on common positions.
 
     For the layers "value" and "identity" a point is the sum of both embeddings before its norm, so
-    that the scores of the two layers add up to those of a complete method at that point.
+    that the scores of the two layers add up to those of a complete method at that point. That a
+    token is there at all is its identity's doing: presence goes with "identity" and is zero for
+    "value".
 
     Attributes
     ----------

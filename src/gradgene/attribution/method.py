@@ -132,17 +132,19 @@ class Attribution:
     def __post_init__(self) -> None:
         shape = self.gene_ids_pt.shape
         for name in ("forward", "backward"):
-            scores_pt = getattr(self, name).scores_pt
+            scores: DirectionScores = getattr(self, name)
+            scores_pt = scores.scores_pt
             if scores_pt.shape != shape:
                 raise AttributionError(
                     f"{name} scores and gene ids differ in shape",
                     expected=str(tuple(shape)),
                     found=str(tuple(scores_pt.shape)),
                 )
-            bad_p = ~torch.isfinite(scores_pt).all(dim=1)
+            read_p = scores.f_input_p + scores.f_baseline_p
+            bad_p = ~(torch.isfinite(scores_pt).all(dim=1) & torch.isfinite(read_p))
             if bool(bad_p.any()):
                 raise AttributionError(
-                    f"{int(bad_p.sum())} of {len(bad_p)} pairs have NaN or infinite {name} scores",
+                    f"{int(bad_p.sum())} of {len(bad_p)} pairs have NaN or infinite {name} scores or f",
                     where=f"attribution.method={self.method}",
                     found=f"first at pair {int(bad_p.nonzero()[0])} of the batch",
                     fix="check the checkpoint for NaN weights; try trainer.precision=32-true",
