@@ -69,7 +69,7 @@ class Settings:
     genes: int = 2500
     short_genes: int = 60
     short_pairs: int = 16
-    repeats: int = 3
+    repeats: int = 1
     long_genes: int = 1000
     long_pairs: int = 2
     turns: int = 2

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gradgene.errors import OutputError
 from gradgene.plotting.palette import COMPARED, PALETTE, blank_figure, finite, need, styled
@@ -59,12 +59,16 @@ def method_comparison(table: pd.DataFrame) -> Figure:
     delta_ax.set_xlabel("Relative delta\n(dot: median, bar: maximum)")
     time_ax.scatter(rows["seconds_per_pair"], place, s=30, color=colours)
     time_ax.set(xscale="log", title="Time")
+    # Whole decades, whose names never run into each other.
+    logs = np.log10(rows["seconds_per_pair"])
+    time_ax.set_xlim(10 ** np.floor(logs.min() - 0.05), 10 ** np.ceil(logs.max() + 0.05))
+    time_ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    time_ax.xaxis.set_minor_formatter(NullFormatter())
     time_ax.set_xlabel("Seconds a pair,\nboth directions")
     gap_ax.set_yticks(place, rows["method"], parse_math=False)
     gap_ax.set_ylim(-0.6, len(rows) - 0.4)
     for ax in (delta_ax, time_ax):
         ax.tick_params(axis="y", length=0)
-        ax.margins(x=0.08)
     return figure
 
 
