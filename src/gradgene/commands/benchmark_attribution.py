@@ -82,7 +82,7 @@ class Settings:
     n_heads: int = 8
     hidden_dim: int = 1024
     train_cells: int = 2000
-    train_steps: int = 250
+    train_steps: int = 150
     train_genes: int = 50
     memory: bool = False
     memory_genes: tuple[int, ...] = (500, 1000, 1500, 2000)
