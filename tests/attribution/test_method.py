@@ -109,7 +109,7 @@ class TestScores:
         good, ids = scores([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]), torch.tensor([[-1, 0, 1]] * 2)
         spoilt = scores([1.0, 2.0, 3.0], [1.0, bad, 3.0])
         both = {"forward": good, "backward": good} | {direction: spoilt}
-        with pytest.raises(AttributionError, match=rf"toy.*1 of 2 pairs.*{direction}.*pair 1"):
+        with pytest.raises(AttributionError, match=rf"toy.*{direction}.*1 of 2 pairs.*pair 1"):
             attribution(both["forward"], both["backward"], gene_ids_pt=ids)
 
     @pytest.mark.parametrize("name", METHODS)

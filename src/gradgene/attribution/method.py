@@ -144,7 +144,8 @@ class Attribution:
             bad_p = ~(torch.isfinite(scores_pt).all(dim=1) & torch.isfinite(read_p))
             if bool(bad_p.any()):
                 raise AttributionError(
-                    f"{int(bad_p.sum())} of {len(bad_p)} pairs have NaN or infinite {name} scores or f",
+                    f"{name} scores or f are NaN or infinite in {int(bad_p.sum())} of "
+                    f"{len(bad_p)} pairs",
                     where=f"attribution.method={self.method}",
                     found=f"first at pair {int(bad_p.nonzero()[0])} of the batch",
                     fix="check the checkpoint for NaN weights; try trainer.precision=32-true",
