@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gradgene.attribution import METHODS
 from gradgene.commands.main import main
 from tests.conftest import REPOSITORY
 from tests.integration.tiny import QUICK, contents, progress, read, words
@@ -26,7 +27,7 @@ DEMO = (
 ).split()
 
 
-NOTEBOOK = REPOSITORY / "notebooks" / "01_quickstart.ipynb"
+NOTEBOOKS = REPOSITORY / "notebooks"
 
 
 @dataclass
@@ -73,14 +74,20 @@ def test_demo_runs_from_anywhere_without_network(demo):
     assert "No donor column" in (folder / "report.html").read_text()
 
 
+def run_notebook(name: str) -> dict[str, Any]:
+    """Run a notebook's code top to bottom in the folder we are in; its names at the end."""
+    cells = json.loads((NOTEBOOKS / name).read_text())["cells"]
+    names: dict[str, Any] = {}
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert len(code) >= 5
+    for number, source in enumerate(code):
+        exec(compile(source, f"{name}, code cell {number}", "exec"), names)
+    return names
+
+
 def test_the_quickstart_notebook_runs_on_the_demo(demo, monkeypatch):
     monkeypatch.chdir(demo.start)
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert len(code) == 5
-    names: dict[str, Any] = {}
-    for number, source in enumerate(code):
-        exec(compile(source, f"{NOTEBOOK.name}, code cell {number}", "exec"), names)
+    names = run_notebook("01_quickstart.ipynb")
     learnt, test = set(names["loaded"].trained_on), set(names["test"].obs.index)
     assert learnt and test and learnt.isdisjoint(test), "the split of the demo's training"
     deltas = names["result"].forward.relative_delta_p
@@ -89,6 +96,17 @@ def test_the_quickstart_notebook_runs_on_the_demo(demo, monkeypatch):
     assert len(table.top(20)) == 20 and set(table.top(20)) <= set(names["cells"].genes)
     assert set(curve.frame["ranking"]) == {"deeplift/table", "random"}
     assert set(curve.frame["ratio"]) == {0, 0.05, 0.5, 0.8, 0.9}
+
+
+def test_the_notebook_of_methods_runs_on_the_demo(demo, monkeypatch):
+    monkeypatch.chdir(demo.start)
+    names = run_notebook("02_methods_side_by_side.ipynb")
+    table, scores = names["table"], names["scores"]
+    assert set(table.index) == set(scores) == set(METHODS)
+    assert table.loc["deeplift", "relative delta"] <= 1e-3
+    assert names["steps"].loc[100, "integrated_gradients"] <= 1e-3
+    assert list(scores.index) == names["genes"]
+    assert scores.notna().all(axis=None)
 
 
 def test_weights_and_biases_is_offline_without_a_key(cells_file, tmp_path):
