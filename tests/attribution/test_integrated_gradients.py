@@ -218,6 +218,15 @@ def test_how_the_work_is_cut_up_changes_nothing(
         )
 
 
+def test_bfloat16_weights_do_not_round_a_key_away() -> None:
+    """Close to the ends of the path a share of it is 0 or 1 in bfloat16."""
+    found = one_way(EXACT, random_model(1, torch.bfloat16), blended_pairs(6, 2))
+    exact = one_way(EXACT, random_model(1, torch.bfloat16).double(), blended_pairs(6, 2))
+    assert found.presence_pt is not None
+    error = (found.scores_pt - exact.scores_pt).abs().max()
+    assert error <= 0.1 * max(exact.f_input_p.abs().max(), exact.f_baseline_p.abs().max())
+
+
 def test_no_step_is_refused() -> None:
     with pytest.raises(AttributionError, match="at least 1"):
         IntegratedGradients(n_steps=0)

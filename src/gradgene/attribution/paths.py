@@ -93,10 +93,11 @@ class PathIntegral:
     def _at(self, members: Members, share_r: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (rows, positions) that the gradient at one share of each row's path would give."""
         mask_i, mask_b = members.mask_input_pt, members.mask_baseline_pt
-        share_r = share_r.to(members.difference_ptd)
-        x_rtd = torch.lerp(members.x_baseline_ptd, members.x_input_ptd, share_r[:, None, None])
-        rise_rt = mask_i.to(x_rtd) - mask_b.to(x_rtd)
-        p_rt = torch.lerp(mask_b.to(x_rtd), mask_i.to(x_rtd), share_r[:, None])
+        # In float32 at least: bfloat16 rounds the last shares to 1, where p is 0 and its log not.
+        x_b_rtd, x_i_rtd = members.x_baseline_ptd.to(share_r), members.x_input_ptd.to(share_r)
+        x_rtd = torch.lerp(x_b_rtd, x_i_rtd, share_r[:, None, None]).to(members.x_input_ptd)
+        rise_rt = mask_i.to(share_r) - mask_b.to(share_r)
+        p_rt = torch.lerp(mask_b.to(share_r), mask_i.to(share_r), share_r[:, None])
         p_rt = p_rt.masked_fill(~(mask_i | mask_b), 1)
         bias_rt = p_rt.log()
         wanted = [x_rtd.requires_grad_(True), bias_rt.requires_grad_(True)]
@@ -108,9 +109,8 @@ class PathIntegral:
             f_r = read_at(self.model, self.layer, x_rtd, mask_i | mask_b, self.target)
             # Materialised: a model without attention leaves the bias out.
             g_x_rtd, g_b_rt = torch.autograd.grad(f_r.sum(), wanted, materialize_grads=True)
-        wide = torch.promote_types(x_rtd.dtype, torch.float32)
-        embedding_rt = (g_x_rtd * members.difference_ptd).sum(dim=-1, dtype=wide)
-        return embedding_rt, (rise_rt * g_b_rt / p_rt.detach()).to(wide)
+        embedding_rt = (g_x_rtd * members.difference_ptd).sum(dim=-1, dtype=share_r.dtype)
+        return embedding_rt, rise_rt * g_b_rt / p_rt
 
     @torch.no_grad()
     def _read(self, x_ptd: Tensor, mask_pt: Tensor) -> Tensor:
@@ -131,6 +131,7 @@ def _attend(bias_nt: Tensor, q: Tensor, k: Tensor, v: Tensor, mask_nt: Tensor) -
     the keys, which meets √d in every query. A single query needs no kernel.
     """
     mask = None if bool(mask_nt.all()) else mask_nt[:, None, None, :]
+    bias_nt = bias_nt.to(q.dtype)
     if q.shape[2] == 1:
         bias = bias_nt.masked_fill(~mask_nt, -math.inf)[:, None, None, :]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
