@@ -195,6 +195,12 @@ def test_training_teaches_the_planted_genes(monkeypatch: pytest.MonkeyPatch) -> 
     assert not model.training
 
 
+def test_no_step_leaves_the_weights_random(model: PhenotypeGeneTransformer) -> None:
+    before = [weight.detach().clone() for weight in model.parameters()]
+    train(model, draw_cells(40, 160, 12, seed=0), 0, 10, seed=0)
+    assert all(map(torch.equal, before, model.parameters()))
+
+
 def test_the_yardstick_is_the_gradient_of_both_members(case: Case) -> None:
     """Gradient times difference of its input rows is what `grad_x_delta` scores."""
     blended = case.blended()

@@ -82,7 +82,7 @@ class Settings:
     n_heads: int = 8
     hidden_dim: int = 1024
     train_cells: int = 2000
-    train_steps: int = 150
+    train_steps: int = 200
     train_genes: int = 50
     memory: bool = False
     memory_genes: tuple[int, ...] = (500, 1000, 1500, 2000)
@@ -169,7 +169,6 @@ def _trained_model(
         n_layers=settings.n_layers,
         n_heads=settings.n_heads,
         hidden_dim=settings.hidden_dim,
-        initial_std=0.02,
     ).to(settings.device)
     learned, judged = (
         cells.take(np.arange(len(cells))[part])

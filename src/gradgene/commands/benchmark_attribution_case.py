@@ -34,7 +34,7 @@ PHENOTYPES = ("disease", "cell_type", "tissue")
 BIN_EDGES = (0.1, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)
 #: The contrast that is planted in the cells.
 TARGET = Target("disease", "influenza", against="normal")
-LEARNING_RATE, WARM_UP, BATCH, CLIP = 1e-3, 0.1, 16, 1.0
+LEARNING_RATE, WARM_UP, BATCH, CLIP = 5e-4, 0.1, 16, 1.0
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,9 @@ def _case(model: PhenotypeGeneTransformer, cells: Cells, rows_2p: np.ndarray, de
 def train(model: PhenotypeGeneTransformer, cells: Cells, steps: int, genes: int, seed: int) -> None:
     """Teach the model the planted contrast in `steps` steps of 16 cells.
 
-    Every cell shows a fresh random `genes` of its genes, as `data.train_tokens` has it, and its
-    disease is masked. AdamW; the rate rises over the first tenth and then falls along a cosine.
+    Without any step the weights stay random. Every cell shows a fresh random `genes` of its genes,
+    as `data.train_tokens` has it, and its disease is masked. AdamW; the rate rises over the first
+    tenth and then falls along a cosine.
     """
     tokenizer = Tokenizer(model.vocabulary, cells.schema)
     cells, rng = tokenizer.prepare(cells), np.random.default_rng(seed)
@@ -170,7 +171,9 @@ def train(model: PhenotypeGeneTransformer, cells: Cells, steps: int, genes: int,
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda k: min((k + 1) / (WARM_UP * steps + 1), 0.5 + 0.5 * math.cos(math.pi * k / steps)),
+        lambda k: min(
+            (k + 1) / (WARM_UP * steps + 1), 0.5 + 0.5 * math.cos(math.pi * k / (steps or 1))
+        ),
     )
     model.train()
     for _ in range(steps):
