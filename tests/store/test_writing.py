@@ -81,7 +81,7 @@ def test_lines_never_interleave(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(append, range(3)))
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]  # none is empty
     for who in range(3):
         assert [line["i"] for line in lines if line["who"] == who] == list(range(50))
 

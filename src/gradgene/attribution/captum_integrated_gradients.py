@@ -26,7 +26,7 @@ from captum.attr import LayerIntegratedGradients
 from torch import Tensor, nn
 
 from gradgene.attribution.captum_reader import CaptumMethod, CaptumReader, Inputs
-from gradgene.errors import AttributionError
+from gradgene.attribution.method import require_positive
 
 __all__ = ["CaptumIntegratedGradients"]
 
@@ -56,13 +56,7 @@ class CaptumIntegratedGradients(CaptumMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n_steps < 1:
-            raise AttributionError(
-                "a path needs a step",
-                where="attribution.method.n_steps",
-                expected="a positive number",
-                found=str(self.n_steps),
-            )
+        require_positive("n_steps", self.n_steps)
 
     def explain(self, reader: CaptumReader, layer: nn.Module, i: Inputs, b: Inputs) -> Tensor:
         """Captum's scores (1, positions, dim) of input `i` against baseline `b` at `layer`."""

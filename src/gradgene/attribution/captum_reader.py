@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from gradgene.attribution.members import Layer
 from gradgene.attribution.method import DirectionScores, EmbeddingMethod
 from gradgene.attribution.target import BoundTarget
-from gradgene.errors import AttributionError
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch
 from gradgene.tokens import TokenBatch
@@ -80,12 +79,6 @@ class CaptumMethod(EmbeddingMethod):
         self, model: PhenotypeGeneTransformer, blended: BlendedBatch, target: BoundTarget
     ) -> DirectionScores:
         """Scores of the input against the baseline; the target is already masked."""
-        if blended.blank_pt is not None:
-            raise AttributionError(
-                "Captum embeds the baseline's tokens itself, and no token's embedding is zero",
-                where=f"attribution={self.name}",
-                fix="choose another baseline, or another method for the zero baseline",
-            )
         reader = CaptumReader(model, target).eval()
         layer = model.get_submodule(MODULES[self.layer])
         scores_pt = torch.zeros_like(blended.gene_ids_pt, dtype=next(model.parameters()).dtype)

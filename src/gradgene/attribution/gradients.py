@@ -12,9 +12,8 @@ from torch import Tensor
 from gradgene.attribution.distinct import DistinctCells, distinct_cells, members_of
 from gradgene.attribution.joins import CellGradients
 from gradgene.attribution.members import read_at
-from gradgene.attribution.method import DirectionScores, EmbeddingMethod
+from gradgene.attribution.method import DirectionScores, EmbeddingMethod, require_positive
 from gradgene.attribution.target import BoundTarget, Target
-from gradgene.errors import AttributionError
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch, Pass
 
@@ -50,13 +49,7 @@ class CellGradientMethod(EmbeddingMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.forward_tokens < 1:
-            raise AttributionError(
-                "no token fits into a forward pass",
-                where="attribution.method.forward_tokens",
-                expected="a positive number",
-                found=str(self.forward_tokens),
-            )
+        require_positive("forward_tokens", self.forward_tokens)
 
     def backward_rules(self, model: PhenotypeGeneTransformer) -> AbstractContextManager[None]:
         """Inside, the model has the gradients that the method takes: its own unless changed."""

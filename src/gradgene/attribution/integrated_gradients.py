@@ -31,10 +31,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from gradgene.attribution.method import DirectionScores, EmbeddingMethod
+from gradgene.attribution.method import DirectionScores, EmbeddingMethod, require_positive
 from gradgene.attribution.paths import Nodes, PathIntegral
 from gradgene.attribution.target import BoundTarget
-from gradgene.errors import AttributionError
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch
 
@@ -69,13 +68,7 @@ class IntegratedGradients(EmbeddingMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n_steps < 1:
-            raise AttributionError(
-                "a path needs nodes",
-                where="attribution.method.n_steps",
-                expected="at least 1",
-                found=str(self.n_steps),
-            )
+        require_positive("n_steps", self.n_steps)
 
     def one_way(
         self, model: PhenotypeGeneTransformer, blended: BlendedBatch, target: BoundTarget

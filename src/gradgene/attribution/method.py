@@ -17,7 +17,13 @@ from gradgene.modes import explaining
 from gradgene.pairs import BaselineStrategy, BlendedBatch, CellStateBaseline, Pass
 from gradgene.tokens import mask_category
 
-__all__ = ["Attribution", "AttributionMethod", "DirectionScores", "EmbeddingMethod"]
+__all__ = [
+    "Attribution",
+    "AttributionMethod",
+    "DirectionScores",
+    "EmbeddingMethod",
+    "require_positive",
+]
 
 #: The denominator of the relative delta never falls below this share of Σ|score| (spec 0 §3).
 DELTA_FLOOR = 0.01
@@ -209,12 +215,14 @@ class AttributionMethod(ABC):
         _check_reading(model, target)
         _check_weights(model)
         baseline = baseline or CellStateBaseline()
+        self.require_baseline(type(baseline))
         device = next(model.parameters()).device.type
         # In the weights' own precision: differences of bfloat16 activations explain nothing.
         with explaining(model), torch.autocast(device, enabled=False):
             # Inside, so that callers under no_grad or inference mode get gradients too; what was
             # made in inference mode, as all that Lightning predicts from, cannot be saved for them.
-            blended = blended.clone()
+            if blended.gene_ids_pt.is_inference() or blended.cells.input_ids_nt.is_inference():
+                blended = blended.clone()
             masked, _ = mask_category(blended.cells, model.vocabulary, target.category)
             passes = baseline.passes(blended.with_cells(masked))
             forward, backward = self._both_ways(model, passes, target, baseline.swaps)
@@ -227,6 +235,17 @@ class AttributionMethod(ABC):
             method=self.name,
             baseline=baseline.name,
         )
+
+    @classmethod
+    def require_baseline(cls, baseline: type[BaselineStrategy]) -> None:
+        """Raise `AttributionError` for a baseline that this method cannot be told of."""
+        if cls.needs_tokens and not baseline.has_tokens:
+            raise AttributionError(
+                f"{cls.name} embeds the baseline's tokens itself, and under "
+                f"baseline={baseline.name} embeddings are none of tokens",
+                where="baseline",
+                fix="choose another baseline, or another method for this one",
+            )
 
     def _both_ways(
         self,
@@ -280,6 +299,17 @@ class EmbeddingMethod(AttributionMethod):
     def is_complete(self) -> bool:
         """Whether the scores add up with these parameters: those of one part do not."""
         return self.complete and self.layer == "total"
+
+
+def require_positive(name: str, value: int) -> None:
+    """Raise `AttributionError` unless the parameter `name` of a method is at least 1."""
+    if value < 1:
+        raise AttributionError(
+            "is too small",
+            where=f"attribution.method.{name}",
+            expected="a positive number",
+            found=str(value),
+        )
 
 
 def _check_weights(model: PhenotypeGeneTransformer) -> None:

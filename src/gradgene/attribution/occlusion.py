@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from gradgene.attribution.members import read_at
-from gradgene.attribution.method import AttributionMethod
+from gradgene.attribution.method import AttributionMethod, require_positive
 from gradgene.attribution.target import BoundTarget
-from gradgene.errors import AttributionError
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.tokens import length_batches
 
@@ -40,13 +39,7 @@ class Occlusion(AttributionMethod):
     forward_tokens: int = 8192
 
     def __post_init__(self) -> None:
-        if self.forward_tokens < 1:
-            raise AttributionError(
-                "no token fits into a forward pass",
-                where="attribution.method.forward_tokens",
-                expected="a positive number",
-                found=str(self.forward_tokens),
-            )
+        require_positive("forward_tokens", self.forward_tokens)
 
     @torch.no_grad()
     def read(

@@ -107,13 +107,7 @@ class Importance:
                 where="ranking.importance",
                 expected=f"one of {closest(self.name, IMPORTANCES)}",
             )
-        if METHODS[self.method].needs_tokens and not BASELINES[self.baseline].has_tokens:
-            raise AttributionError(
-                f"{self.method} embeds the baseline's tokens itself, and under "
-                f"baseline={self.baseline} embeddings are none of tokens",
-                where="baseline",
-                fix="choose another baseline, or another method for this one",
-            )
+        METHODS[self.method].require_baseline(BASELINES[self.baseline])
         reason = self._meaningless()
         if reason:
             raise AttributionError(

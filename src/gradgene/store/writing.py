@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -51,10 +52,18 @@ def write_json(data: Mapping[str, Any], file: Path) -> None:
 
 
 def append_json_line(data: Mapping[str, Any], file: Path) -> None:
-    """Append one line in a single write; a line cut off before by a crash is closed first."""
-    whole = not file.is_file() or file.read_bytes()[-1:] in (b"", b"\n")
-    with file.open("a") as stream:
-        stream.write(("" if whole else "\n") + json.dumps(data, default=str) + "\n")
+    """Append one line, alone in the file meanwhile; one cut off before by a crash is closed first.
+
+    Without the lock a writer may see half of another's line and take it for one cut off.
+    """
+    line = json.dumps(data, default=str).encode() + b"\n"
+    with file.open("a+b") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # given back as the file is closed
+        if end := stream.seek(0, os.SEEK_END):
+            stream.seek(end - 1)
+            if stream.read(1) != b"\n":
+                line = b"\n" + line
+        stream.write(line)
 
 
 def read_json_lines(file: Path) -> list[dict[str, Any]]:
