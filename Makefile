@@ -48,7 +48,7 @@ $(BIN)/python:
 # Torch alone and first: see requirements/torch.txt.
 $(INSTALLED): pyproject.toml requirements/torch.txt requirements/constraints.txt | $(BIN)/python
 	$(PIP) install -c requirements/constraints.txt -r requirements/torch.txt
-	$(PIP) install -c requirements/constraints.txt -e .
+	$(PIP) install -c requirements/constraints.txt -e '.[enrichment]'
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)

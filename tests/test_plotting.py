@@ -19,10 +19,12 @@ from matplotlib.transforms import Bbox
 from gradgene import plotting
 from gradgene.errors import OutputError
 from gradgene.plotting import curves as curves_module
-from gradgene.plotting import palette
+from gradgene.plotting import distributions, palette
 from tests.reports.synthetic import (
     RANKINGS,
     curves_table,
+    effects_table,
+    enrichment_table,
     gene_table,
     history_table,
     pair_table,
@@ -55,6 +57,8 @@ def all_figures() -> list[Figure]:
         plotting.score_distribution(genes["score"].to_numpy(), "Scores"),
         plotting.scores_by_gene(genes["score"].to_numpy(), genes["gene"].tolist()),
         plotting.top_genes(genes),
+        plotting.effect_correlations(effects_table()),
+        plotting.enrichment_bars(enrichment_table()),
         plotting.pruning_curves(curves, "lowest_first"),
         plotting.completeness(pair_table()),
     ]
@@ -82,7 +86,7 @@ def test_every_axis_is_labelled() -> None:
     for figure in all_figures():
         for ax in figure.axes:
             assert ax.get_xlabel()
-            assert ax.get_ylabel() or ax.get_title(loc="left").endswith("genes")
+            assert ax.get_ylabel() or ax.get_yticklabels()[0].get_text()
 
 
 def test_training_curves_join_sparse_rows() -> None:
@@ -109,8 +113,10 @@ def test_training_curves_without_metrics_say_so(history: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_percentile_lines_are_at_the_percentiles(sign: int) -> None:
+@pytest.mark.parametrize("heavy", [True, False])
+def test_percentile_lines_are_at_the_percentiles(sign: int, heavy: bool) -> None:
     values = sign * scores()["score"].to_numpy()
+    values = values if heavy else sign * np.random.default_rng(0).normal(1, 1, 500)
     figure = plotting.score_distribution(values, "Scores")
     (ax,) = figure.axes
     low, high = np.percentile(values, [1, 99])
@@ -119,15 +125,56 @@ def test_percentile_lines_are_at_the_percentiles(sign: int) -> None:
     assert f"{high:+.3g}".replace("-", "−") in words(figure)
     assert sum(patch.get_height() for patch in ax.patches) == len(values)  # type: ignore[attr-defined]
     assert ax.get_yscale() == "symlog"
+    assert (ax.get_xscale() == "asinh") is heavy
+    assert ("stretched" in ax.get_xlabel()) is heavy
     figure.draw_without_rendering()
-    labels = [box_of(text) for text in ax.texts]
+    labels = [box_of(text) for text in ax.texts if "percentile" in text.get_text()]
     assert not labels[0].overlaps(labels[1])
     assert all(ax.get_window_extent().x0 <= box.x0 <= box.x1 <= ax.bbox.x1 for box in labels)
+
+
+@pytest.mark.parametrize("tail", [1.0, 9.9])
+def test_light_tails_are_drawn_as_they_are(tail: float) -> None:
+    """The 99th percentile is about 1: a maximum of 9.9 is within ten times that, 20 is not."""
+    values = np.array([0.0] * 90 + [1.0] * 9 + [tail])
+    assert np.percentile(values, 99) < 1.1
+    assert plotting.score_distribution(values, "").axes[0].get_xscale() == "linear"
+    values[-1] = 20.0
+    assert plotting.score_distribution(values, "").axes[0].get_xscale() == "asinh"
+
+
+def test_bars_of_a_stretched_axis_are_equally_wide_and_hold_the_extremes() -> None:
+    values = np.concatenate([np.linspace(-1e-3, 1e-3, 990), -np.geomspace(1, 100, 10)])
+    figure = plotting.score_distribution(values, "Scores")
+    (ax,) = figure.axes
+    bars = [patch for patch in ax.patches if patch.get_gid() is None]
+    assert len(bars) == 80
+    edges = np.array([bar.get_x() for bar in bars])  # type: ignore[attr-defined]
+    placed = ax.transScale.transform(np.column_stack([edges, np.zeros(80)]))[:, 0]
+    np.testing.assert_allclose(np.diff(placed), np.diff(placed)[0], rtol=1e-9)
+    assert edges[0] == values.min() and bars[0].get_height() >= 1  # type: ignore[attr-defined]
+    figure.draw_without_rendering()
+    shown = [t.get_text() for t in ax.get_xticklabels() if t.get_text()]
+    assert {"0", "−100", "−1"} <= set(shown)
+    boxes = [t.get_window_extent() for t in ax.get_xticklabels() if t.get_text()]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_zeros_are_counted_and_the_share_of_single_scores_is_said() -> None:
+    values = np.array([0.0, 0.0, 1.0, -1.0, np.nan])
+    text = words(plotting.score_distribution(values, "Scores", zero_share=0.593))
+    assert "2 of 4 genes" in text and "59.3 % of the scores in single pairs" in text
+    bare = words(plotting.score_distribution(values, "Scores"))
+    assert "2 of 4 genes" in bare and "single pairs" not in bare
+    assert "nan" not in words(plotting.score_distribution(values, "", zero_share=float("nan")))
 
 
 def test_distribution_of_one_value_and_of_nothing() -> None:
     plotting.score_distribution(np.zeros(5), "Zeros").draw_without_rendering()
     plotting.score_distribution(np.array([1.0, np.nan, 2.0]), "Gap").draw_without_rendering()
+    mostly = np.zeros(2000)
+    mostly[:3] = 1e-4, 1e-3, 1.0
+    plotting.score_distribution(mostly, "Both percentiles are 0").draw_without_rendering()
     with pytest.raises(OutputError, match="nothing to draw"):
         plotting.score_distribution(np.array([np.nan]), "Empty")
 
@@ -145,6 +192,56 @@ def test_outliers_are_named_without_overlap() -> None:
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
     assert line(ax, "p1")[:, 1] == pytest.approx(np.percentile(frame["score"], 1))
     assert line(ax, "p99")[:, 1] == pytest.approx(np.percentile(frame["score"], 99))
+
+
+def test_leaders_do_not_cross() -> None:
+    """Two outliers side by side near the edge, where there is room on one side only."""
+    values = np.sin(np.arange(1000)) * 1e-3
+    values[990], values[999] = 0.08, 0.1
+    names = [f"G{i}" for i in range(1000)]
+    names[990], names[999] = "APOBEC3A", "MX1"
+    figure = plotting.scores_by_gene(values, names, 2)
+    (ax,) = figure.axes
+    figure.draw_without_rendering()
+    found = {t.get_text(): t for t in ax.texts if "percentile" not in t.get_text()}
+    assert set(found) == {"APOBEC3A", "MX1"}
+    ends = []
+    for name, text in found.items():
+        box = box_of(text)
+        point = ax.transData.transform((names.index(name), values[names.index(name)]))
+        ends.append(np.array([point, ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)]))
+    assert not distributions._cross(*ends)
+
+
+@pytest.mark.parametrize(
+    ("second", "crosses"),
+    [
+        ([(0, 1), (1, 0)], True),
+        ([(0.5, -1), (0.5, 2)], True),
+        ([(2, 0), (3, 1)], False),
+        ([(0, 0.1), (1, 1.1)], False),
+        ([(0.6, 0.4), (5, 0)], False),
+    ],
+)
+def test_segments_cross(second: list[tuple[float, float]], crosses: bool) -> None:
+    diagonal = np.array([(0.0, 0.0), (1.0, 1.0)])
+    assert distributions._cross(diagonal, np.array(second)) is crosses
+    assert distributions._cross(np.array(second), diagonal) is crosses
+
+
+def test_heavy_tails_do_not_squash_the_panel() -> None:
+    frame = scores()
+    figure = plotting.scores_by_gene(
+        frame["score"].to_numpy(), frame["gene"].tolist(), order="in panel order"
+    )
+    (ax,) = figure.axes
+    assert ax.get_yscale() == "asinh" and "stretched" in ax.get_ylabel()
+    assert "in panel order" in ax.get_xlabel()
+    low, high = line(ax, "p1")[0, 1], line(ax, "p99")[0, 1]
+    heights = ax.transData.transform([(0, low), (0, high)])[:, 1] / ax.bbox.height
+    assert heights[1] - heights[0] > 0.15
+    even = plotting.scores_by_gene(np.linspace(-1, 1, 50), [f"G{i}" for i in range(50)])
+    assert even.axes[0].get_yscale() == "linear"
 
 
 def test_scores_and_genes_must_match() -> None:
@@ -181,6 +278,83 @@ def test_top_genes_take_signs_nulls_and_odd_names() -> None:
     figure.draw_without_rendering()
     with pytest.raises(OutputError, match="'rank'"):
         plotting.top_genes(frame.drop(columns="rank"))
+
+
+def test_flagged_genes_are_hatched_and_their_flags_named() -> None:
+    frame = gene_table(200, flags=True).dropna(subset=["rank"])
+    figure = plotting.top_genes(frame, n=10)
+    (ax,) = figure.axes
+    hatched = [i for i, patch in enumerate(ax.patches[:10]) if patch.get_hatch()]
+    assert hatched == [1, 4], "ranks 2 and 5 are flagged"
+    notes = {text.get_text(): text for text in ax.texts}
+    assert set(notes) == {"ribosomal", "cell cycle, depth"}
+    figure.draw_without_rendering()
+    for text in notes.values():
+        box = box_of(text)
+        assert ax.bbox.x1 < box.x0 and box.x1 <= figure.bbox.x1, "beside the axes, in the figure"
+    assert "technical flag" in words(figure)
+    plain = plotting.top_genes(frame.assign(flags=None), n=10)
+    assert "technical flag" not in words(plain) and not plain.axes[0].texts
+
+
+def test_effects_stand_in_fields_best_ranking_first() -> None:
+    figure = plotting.effect_correlations(effects_table(), "deeplift/forward")
+    (ax,) = figure.axes
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    order = ["log_fold_change", "deeplift/forward", "grad_x_delta/contrast", "random", "hvg"]
+    assert names == order
+    bold = [t.get_text() for t in ax.get_yticklabels() if t.get_fontweight() == "bold"]
+    assert bold == ["deeplift/forward"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["B cell", "NK cell", "median"]
+    values = np.asarray(ax.images[0].get_array().filled(np.nan))  # type: ignore[union-attr]
+    np.testing.assert_allclose(values[1], [0.6, 0.4, 0.5])
+    np.testing.assert_allclose(values[4], [-0.3, np.nan, -0.3])
+    assert ax.images[0].get_clim() == (-0.9, 0.9), "white is no correlation"
+    assert len(ax.texts) == 14, "a number in each of 15 fields but the undefined one"
+    with pytest.raises(OutputError, match="nothing to draw"):
+        plotting.effect_correlations(effects_table().assign(spearman=np.nan))
+    with pytest.raises(OutputError, match="'label'"):
+        plotting.effect_correlations(effects_table().drop(columns="label"))
+
+
+def test_many_labels_have_no_numbers() -> None:
+    many = pd.concat([effects_table().assign(label=f"type {i}") for i in range(15)])
+    figure = plotting.effect_correlations(many)
+    assert not figure.axes[0].texts
+    figure.draw_without_rendering()
+
+
+def test_enrichment_bars_are_ordered_by_p() -> None:
+    figure = plotting.enrichment_bars(enrichment_table())
+    (ax,) = figure.axes
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([10, 2, -np.log10(0.8)])  # type: ignore[attr-defined]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["HALLMARK INTERFERON ALPHA RESPONSE", "MARKERS T CELLS", "OTHER"]
+    assert [text.get_text() for text in ax.texts] == ["15 of 80", "4 of 50", "1 of 20"]
+    assert line(ax, "level")[:, 0] == pytest.approx(-np.log10(0.05))
+    colours = [bar.get_facecolor() for bar in ax.patches]
+    assert colours[0] == colours[2] != colours[1], "one colour a collection"
+    assert ax.yaxis_inverted() and "hallmark" in words(figure)
+    one = plotting.enrichment_bars(enrichment_table(), n=1)
+    assert len(one.axes[0].patches) == 1
+
+
+def test_sets_that_say_nothing_end_after_five() -> None:
+    row = enrichment_table().iloc[:1]
+    ps = [1e-9, *([0.4] * 5), *([0.6] * 9)]
+    table = pd.concat([row.assign(gene_set=f"S{i}", p_adjusted=p) for i, p in enumerate(ps)])
+    assert len(plotting.enrichment_bars(table).axes[0].patches) == 6
+    assert len(plotting.enrichment_bars(table.tail(9)).axes[0].patches) == 5
+
+
+def test_a_p_of_zero_has_a_bar_and_no_p_has_none() -> None:
+    table = enrichment_table().assign(p_adjusted=[np.nan, 0.0, 0.5])
+    figure = plotting.enrichment_bars(table)
+    figure.draw_without_rendering()
+    widths = [bar.get_width() for bar in figure.axes[0].patches]  # type: ignore[attr-defined]
+    assert len(widths) == 2 and np.isfinite(widths).all() and widths[0] > 300
+    with pytest.raises(OutputError, match="nothing to draw"):
+        plotting.enrichment_bars(table.assign(p_adjusted=np.nan))
 
 
 @pytest.mark.parametrize("order", ["lowest_first", "highest_first"])

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from gradgene.attribution import GradientShap, IntegratedGradients
 from gradgene.errors import AttributionError
+from gradgene.pairs import blend
 from tests.attribution.polynomials import gain_of_bins, polynomial_pairs
-from tests.attribution.toys import blended_pairs, one_way, random_model
+from tests.attribution.toys import blended_pairs, one_way, random_cells, random_model
 
 
 def scores_of(n_samples: int, seed: int) -> Tensor:
@@ -57,6 +58,22 @@ def test_the_mean_over_seeds_is_the_integral() -> None:
 def test_the_seed_decides() -> None:
     assert torch.equal(scores_of(4, 1), scores_of(4, 1))
     assert not torch.equal(scores_of(4, 1), scores_of(4, 2))
+
+
+def test_a_pair_has_its_scores_wherever_it_runs() -> None:
+    """Alone, in other company, in another order, later, and whatever else draws numbers."""
+    method, model, cells = GradientShap(n_samples=4), random_model(1), random_cells(12, 2)
+    whole_pt = one_way(method, model, blend(cells, torch.arange(6), torch.arange(6, 12))).scores_pt
+    other_pt = scores_of(4, 1)
+    for state, rows in enumerate(([0], [3], [5, 3, 0], [3, 3], [1, 0, 2, 4, 5, 3])):
+        torch.manual_seed(state)
+        torch.rand(state)
+        row_p = torch.tensor(rows)
+        found_pt = one_way(method, model, blend(cells, row_p, row_p + 6)).scores_pt
+        n = found_pt.shape[1]
+        torch.testing.assert_close(found_pt, whole_pt[row_p, :n], rtol=0, atol=1e-10)
+        # Other draws are told apart easily.
+        assert (whole_pt[row_p] - other_pt[row_p]).abs().amax(dim=1).min() > 1e-3
 
 
 @pytest.mark.parametrize("n_samples", [0, 3, -2])

@@ -228,7 +228,7 @@ def test_bfloat16_weights_do_not_round_a_key_away() -> None:
 
 
 def test_no_step_is_refused() -> None:
-    with pytest.raises(AttributionError, match="n_steps.*positive number"):
+    with pytest.raises(AttributionError, match=r"n_steps.*positive number"):
         IntegratedGradients(n_steps=0)
 
 

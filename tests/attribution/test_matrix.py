@@ -101,6 +101,20 @@ class TestInvariance:
             assert (whole.scores_pt[i, length:] == 0).all()
 
     @EVERY
+    def test_the_order_of_pairs_and_what_ran_before(self, name: str) -> None:
+        """Nothing is drawn or kept in the order in which pairs come."""
+        model, method, cells = random_model(1), made(name), random_cells(12, 2)
+        order = torch.tensor([4, 1, 5, 0, 3, 2, 4])
+        one_way(method, model, blended_pairs(3, 9))
+        found = one_way(method, model, blend(cells, order, order + 6))
+        expected = scored(name)
+        changed: dict[str, Any] = {
+            key: None if x is None else x[order] for key, x in vars(expected).items()
+        }
+        close(found, replace(expected, **changed))
+        torch.testing.assert_close(found.f_input_p, expected.f_input_p[order])
+
+    @EVERY
     def test_positions_and_more_padding(self, name: str) -> None:
         order_pt = shuffled_positions(pairs())
         moved = one_way(made(name), random_model(1), at_positions(pairs(), order_pt))
@@ -208,7 +222,9 @@ class TestPromises:
     def test_every_baseline(self, name: str, baseline: str) -> None:
         strategy, method = BASELINES[baseline](), made(name)
         if (name, baseline) in REFUSED:
-            with pytest.raises(AttributionError, match=f"{name} embeds.*baseline={baseline}.*to fix"):
+            with pytest.raises(
+                AttributionError, match=f"{name} embeds.*baseline={baseline}.*to fix"
+            ):
                 method.attribute(random_model(1), pairs(), MARGIN, strategy)
             return
         found = method.attribute(random_model(1), pairs(), MARGIN, strategy)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from gradgene.attribution import (
     METHODS,
@@ -14,6 +15,7 @@ from gradgene.attribution import (
     AttributionMethod,
     DeepLift,
     DirectionScores,
+    NotFiniteError,
     Target,
     build_method,
     propagation,
@@ -94,6 +96,22 @@ class TestScores:
         assert found.delta_p.tolist() == [-0.75]
         assert scores([0.5], presence=False).negated().presence_pt is None
 
+    def test_scores_are_the_sum_of_their_parts(self) -> None:
+        x_pt, f_p = torch.tensor([[0.5, -0.25]]), torch.ones(1)
+        both = DirectionScores.of_parts(x_pt, 2 * x_pt, f_p, -f_p)
+        assert both.scores_pt.tolist() == [[1.5, -0.75]]
+        assert both.delta_p.tolist() == [1.25]
+        alone = DirectionScores.of_parts(x_pt, None, f_p, -f_p)
+        assert torch.equal(alone.scores_pt, x_pt)
+        assert alone.presence_pt is None
+
+    def test_half_precision_is_widened_and_no_other(self) -> None:
+        half = scores([0.5, -0.25]).mapped(Tensor.bfloat16)
+        for tensor in vars(half.widened()).values():
+            assert tensor.dtype == torch.float32
+        double = scores([0.5], presence=False).mapped(Tensor.double)
+        assert double.widened() is double
+
     def test_shapes_must_agree(self) -> None:
         with pytest.raises(AttributionError, match="shape"):
             replace(scores([0.5, 1.0]), embedding_pt=torch.zeros(1, 3))
@@ -111,6 +129,36 @@ class TestScores:
         both = {"forward": good, "backward": good} | {direction: spoilt}
         with pytest.raises(AttributionError, match=rf"toy.*{direction}.*1 of 2 pairs.*pair 1"):
             attribution(both["forward"], both["backward"], gene_ids_pt=ids)
+
+    @pytest.mark.parametrize(
+        ("spoilt", "said"),
+        [
+            (("embedding_pt",), "forward embedding scores"),
+            (("presence_pt",), "forward presence scores"),
+            (("embedding_pt", "presence_pt"), "forward embedding scores and presence scores"),
+            (("f_baseline_p",), "forward values of f"),
+        ],
+    )
+    def test_the_parts_that_are_not_finite_are_named(
+        self, spoilt: tuple[str, ...], said: str
+    ) -> None:
+        good, nan = scores([1.0, 2.0, 3.0]), torch.nan
+        changed: dict[str, Any] = {part: getattr(good, part).clone() for part in spoilt}
+        for tensor in changed.values():
+            tensor[..., -1] = nan
+        bad = replace(good, **changed)
+        if bad.presence_pt is not None:
+            bad = replace(bad, scores_pt=bad.embedding_pt + bad.presence_pt)
+        assert bad.is_finite_p.tolist() == [False]
+        with pytest.raises(
+            NotFiniteError, match=rf"toy: {said} are NaN or infinite in 1 of 1 pairs"
+        ):
+            attribution(bad, good)
+
+    def test_scores_of_finite_parts_must_be_finite_too(self) -> None:
+        bad = replace(scores([1.0, 2.0, 3.0]), scores_pt=torch.full((1, 3), torch.inf))
+        with pytest.raises(NotFiniteError, match="forward scores are NaN or infinite"):
+            attribution(bad, scores([1.0, 2.0, 3.0]))
 
     @pytest.mark.parametrize("name", METHODS)
     def test_a_model_with_nan_weights_is_refused(self, name: str) -> None:

@@ -126,6 +126,18 @@ class TestIdentity:
         assert torch.equal(found[0], found[1])
         assert not torch.equal(found[0], found[2])
 
+    def test_a_pair_has_its_scores_wherever_it_runs(self) -> None:
+        """To the last bit: alone, in other company, in another order, later, at any seed."""
+        cells = random_cells(12, 2)
+        whole_pt = drawn(0, blend(cells, torch.arange(6), torch.arange(6, 12)))
+        for state, rows in enumerate(([0], [3], [5, 3, 0], [3, 3], [1, 0, 2, 4, 5, 3])):
+            torch.manual_seed(state)
+            row_p = torch.tensor(rows)
+            found_pt = drawn(0, blend(cells, row_p, row_p + 6))
+            n = found_pt.shape[1]
+            assert torch.equal(found_pt, whole_pt[row_p, :n])
+            assert (whole_pt[row_p, n:] == 0).all()
+
     def test_a_zero_baseline_is_another_pair_than_the_cell_itself(self) -> None:
         blended = blended_pairs(5, 3)
         itself = replace(blended.with_blank_genes(), blank_pt=None)

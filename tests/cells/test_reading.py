@@ -93,6 +93,18 @@ def test_only_wanted_columns_are_kept_as_strings(reader: Callable[..., Cells]) -
     assert cells.counts_of("stage") == {"one": 30}
 
 
+def test_the_batch_is_kept_beside_phenotypes_and_donor(reader: Callable[..., Cells]) -> None:
+    adata = make_adata()
+    adata.obs["lane"] = pd.Categorical(["1"] * 20 + ["2"] * 30 + ["unknown"] * 10)
+    cells = reader(adata, CellSchema(("sex",), donor="donor", batch="lane"))
+    assert list(cells.obs.columns) == ["sex", "donor", "lane"]
+    assert cells.counts_of("lane") == {"2": 30, "1": 20}
+    assert any("10 of 60 cells have no label in 'lane'" in note for note in cells.notes)
+    same = reader(adata, CellSchema(("sex",), donor="donor", batch="donor"))
+    assert list(same.obs.columns) == ["sex", "donor"], "a column of two meanings is read once"
+    assert list(reader(adata, CellSchema(("sex",))).obs.columns) == ["sex"]
+
+
 def test_raw_layer_and_gene_key(reader: Callable[..., Cells]) -> None:
     adata = make_adata()
     counts_ng = adata.X.toarray()
@@ -236,6 +248,7 @@ def test_no_matrix_at_all(tmp_path: Path) -> None:
     [
         (CellSchema(("disase", "sex")), {}),
         (CellSchema(("sex",), donor="disase"), {}),
+        (CellSchema(("sex",), batch="disase"), {}),
         (CellSchema(("sex",)), {"disase": ("case",)}),
     ],
 )

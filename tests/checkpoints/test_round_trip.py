@@ -154,6 +154,22 @@ def test_the_tokenizer_reads_the_same_cells(tmp_path: Path) -> None:
     assert torch.equal(ours.token_type_ids_nt, theirs.token_type_ids_nt)
 
 
+def test_a_model_saved_before_cells_knew_batches(tmp_path: Path) -> None:
+    made = original()
+    save_folder(made.model, made.tokenizer, tmp_path / "hf")
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert config["cells"].pop("batch") is None
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(config))
+    save_lightning(made, tmp_path / "any.ckpt")
+    kept = torch.load(tmp_path / "any.ckpt", weights_only=True)
+    assert kept["hyper_parameters"]["schema"].pop("batch") is None
+    torch.save(kept, tmp_path / "any.ckpt")
+    for name in ("hf", "any.ckpt"):
+        loaded = load_checkpoint(tmp_path / name)
+        assert loaded.tokenizer.schema == made.tokenizer.schema
+        assert loaded.tokenizer.schema.batch is None
+
+
 def test_the_folder_is_readable_without_us(tmp_path: Path) -> None:
     made = original()
     save_folder(made.model.double(), made.tokenizer, tmp_path)

@@ -245,6 +245,7 @@ def test_facts_are_bound():
 
 def test_facts_from_python():
     assert StudyFacts(**STUDY).filters == {} and Paths("x").output_dir == "x"
+    assert StudyFacts(**STUDY).batch is None and StudyFacts(**STUDY, batch="lane").batch == "lane"
     with pytest.raises(ConfigError, match=r"study\.name: is empty"):
         StudyFacts(**{**STUDY, "name": " "})
     with pytest.raises(ConfigError, match=r"paths\.output_dir: is empty"):

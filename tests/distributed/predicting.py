@@ -18,7 +18,7 @@ import torch
 
 from gradgene.attribution import Attribution, Target, build_method
 from gradgene.commands.main import end_process
-from gradgene.genes import GeneSumsMetric, Importance
+from gradgene.genes import GeneSumsMetric, Importance, PairDesign
 from gradgene.lit import (
     AttributionCollector,
     FineTuning,
@@ -44,7 +44,8 @@ def main(sampler: str, folder: str, n: str) -> None:
     target = Target("disease", "case", "control")
     module.explain_with(build_method("deeplift"), target, CellStateBaseline())
     importances = Importance.meaningful("deeplift", "cell_state", "margin")
-    sums = GeneSumsMetric(20, 3, 4, importances, sees_presence=True)
+    design = PairDesign.of(plan, cells, tokenizer.vocabulary.bin_edges[0])
+    sums = GeneSumsMetric(20, 3, design, importances, sees_presence=True, main="forward", n_null=5)
     mine: dict[int, float] = {}
 
     def write(found: Attribution, pairs: np.ndarray) -> None:
@@ -66,12 +67,16 @@ def main(sampler: str, folder: str, n: str) -> None:
     )
     batches = trainer.predict(module, pair_loader(cells, tokenizer, plan, 150))
     returned = [len(one.gene_ids_pt) for one in cast(list[Attribution], batches)]
+    all_sums = sums.gene_sums()
+    assert all_sums.null is not None and all_sums.within_ss is not None
     found = {
         "mine": mine,
         "returned": sum(returned),
         "pairs": collector.pairs().to_dict("list"),
-        "sums": {name: values.tolist() for name, values in sums.gene_sums().sums.items()},
-        "n_pairs_d": sums.gene_sums().n_pairs_d.tolist(),
+        "sums": {name: values.tolist() for name, values in all_sums.sums.items()}
+        | {"null": all_sums.null.tolist(), "within_ss": all_sums.within_ss.tolist()},
+        "within_dof": all_sums.within_dof,
+        "n_pairs_g": all_sums.n_pairs_g.tolist(),
     }
     Path(folder, f"rank{trainer.global_rank}.json").write_text(json.dumps(found))
     leave_processes()

@@ -44,7 +44,8 @@ def test_every_pair_once(alone: dict[str, Any], tmp_path: Path, sampler: str, n:
         for pair, total in rank["mine"].items():
             assert total == pytest.approx(alone["mine"][pair], abs=1e-9)
         # Sums and the ledger are of all processes, in each of them.
-        assert rank["n_pairs_d"] == alone["n_pairs_d"] and sum(rank["n_pairs_d"]) == N_PAIRS
+        assert rank["n_pairs_g"] == alone["n_pairs_g"] and sum(rank["n_pairs_g"]) == N_PAIRS
+        assert rank["within_dof"] == alone["within_dof"] > 0
         assert set(rank["sums"]) == set(alone["sums"])
         for name, values in rank["sums"].items():
             np.testing.assert_allclose(values, alone["sums"][name], atol=1e-9, err_msg=name)

@@ -124,8 +124,8 @@ def test_a_model_shared_out_is_the_whole_model() -> None:
     run(PROGRAM.with_name("sharding.py"), port)
 
 
-@pytest.mark.parametrize("command", ["study", "attribute", "prune"])
-def test_explaining_is_for_one_process(
+@pytest.mark.parametrize("command", ["study", "prune"])
+def test_pruning_is_for_one_process(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write_cells(tmp_path / "cells.h5ad")

@@ -101,6 +101,14 @@ def test_without_donors_their_number_is_null() -> None:
     assert found["n_cells"].tolist() == [1]
 
 
+def test_cells_of_unknown_donors_are_of_no_donor() -> None:
+    """The sampler writes them as "", as opposed to None where there is no donor column."""
+    cells = cells_of([[1.0, 0.0], [1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+    found = expression_of_pairs(cells, plan_of([0, 1, 2], [3, 3, 3], ["a", "", "b"]), 0.5)
+    assert found["n_donors"].tolist() == [2, 0]
+    assert found["n_cells"].tolist() == [3, 1]
+
+
 def test_missing_ensembl_ids_are_null() -> None:
     cells = cells_of([[1.0, 1.0], [1.0, 1.0]], ensembl=("ENSG1", ""))
     found = expression_of_pairs(cells, plan_of([0], [1], ["d0"]), 0.5)

@@ -209,6 +209,80 @@ class TestWholeTable:
                 Importance(name, method, baseline, kind)
 
 
+class TestExchange:
+    """The importance were the labels of the two cells exchanged, on closed forms."""
+
+    def scores(self, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        draw = torch.Generator().manual_seed(seed)
+        f, r = (torch.randn(3, 5, generator=draw, dtype=torch.float64) for _ in range(2))
+        return f, r
+
+    @given(st.integers(0, 2**31 - 1), st.sampled_from(["contrast", "own_label"]))
+    def test_negates_what_compares_the_two(self, seed: int, name: str) -> None:
+        importance = Importance(name, "grad_x_delta")
+        f, r = self.scores(seed)
+        other = importance.exchanged(f, r)
+        assert other is not None and torch.equal(other, -importance.combine(f, r))
+
+    @pytest.mark.parametrize("method", SYMMETRIC)
+    def test_negates_the_forward_score_of_a_symmetric_method(self, method: str) -> None:
+        f, _ = self.scores(0)
+        other = Importance("forward", method).exchanged(f, -f)
+        assert other is not None and torch.equal(other, -f)
+
+    def test_of_one_direction_is_the_other(self) -> None:
+        f, r = self.scores(1)
+        for one, other in (("forward", r), ("backward", f)):
+            found = Importance(one, "grad_x_delta").exchanged(f, r)
+            assert found is not None and torch.equal(found, other)
+
+    @pytest.mark.parametrize("name", ["paper_mean", "paper_geometric"])
+    def test_leaves_the_published_importances_alone(self, name: str) -> None:
+        importance = Importance(name, "grad_x_delta")
+        f, r = self.scores(2)
+        other = importance.exchanged(f, r)
+        assert other is not None and torch.equal(other, importance.combine(f, r))
+
+    @pytest.mark.parametrize("baseline", ["empty", "zero"])
+    def test_reads_a_margin_for_the_first_label(self, baseline: str) -> None:
+        """R is of the other cell for the other label; for the first it is -R."""
+        f, r = self.scores(3)
+        expected = {"forward": -r, "backward": -f, "own_label": -(f + r) / 2}
+        if baseline == "empty":
+            expected["paper_empty"] = (f - r) / 2
+        for name, values in expected.items():
+            importance = Importance(name, "grad_x_delta", baseline)
+            other = importance.exchanged(f, r)
+            assert other is not None and importance.exchanges
+            torch.testing.assert_close(other, values)
+
+    @pytest.mark.parametrize("kind", ["logit", "log_probability", "probability"])
+    @pytest.mark.parametrize("baseline", ["empty", "zero"])
+    def test_is_unknown_for_other_scalars_of_single_cells(self, baseline: str, kind: str) -> None:
+        f, r = self.scores(4)
+        for importance in Importance.meaningful("grad_x_delta", baseline, kind):
+            assert importance.exchanged(f, r) is None and not importance.exchanges
+        swapped = Importance("contrast", "grad_x_delta", "cell_state", kind)
+        assert swapped.exchanges and swapped.exchanged(f, r) is not None
+
+    @given(st.integers(0, 2**31 - 1))
+    def test_twice_is_nothing(self, seed: int) -> None:
+        """For every importance that means something: exchanging the exchanged pair is the pair."""
+        f, r = self.scores(seed)
+        for baseline in ("cell_state", "empty"):
+            for importance in Importance.meaningful("grad_x_delta", baseline, "margin"):
+                there = (r, f) if baseline == "cell_state" else (-r, -f)
+                back = importance.exchanged(*there)
+                assert back is not None
+                torch.testing.assert_close(back, importance.combine(f, r))
+
+
+def test_which_importances_rest_on_the_baseline_cells() -> None:
+    assert Importance("forward", "deeplift").reads_baseline_cells
+    assert not Importance("forward", "deeplift", "empty").reads_baseline_cells
+    assert Importance("own_label", "deeplift", "empty").reads_baseline_cells
+
+
 def test_geometric_is_never_negative_or_nan() -> None:
     f, r = torch.tensor([[-1e-30, math.pi, 0.0]]), torch.tensor([[0.0, -math.e, 0.0]])
     found = Importance("paper_geometric", "grad_x_delta").combine(f, r)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
 
-from gradgene.genes import benjamini_hochberg, donor_interval
+from gradgene.genes import benjamini_hochberg, donor_interval, null_p
 
 seeds = st.integers(0, 2**31 - 1)
 
@@ -48,6 +48,34 @@ class TestInterval:
         assert np.isfinite(found.p[2])
         assert (found.low[1], found.high[1]) == (5.0, 5.0)
 
+    def test_rounding_is_no_spread(self) -> None:
+        """Three times 0.1 has a mean a little off, and so a standard error of 1e-17."""
+        found = donor_interval(np.full((3, 1), 0.1) * np.array([[1.0], [1.0], [1.0 + 2e-16]]))
+        assert np.isnan(found.p[0])
+        assert found.low[0] == pytest.approx(0.1) and found.high[0] == pytest.approx(0.1)
+
+    @pytest.mark.parametrize("n", [3, 4, 8])
+    @pytest.mark.parametrize("kind", ["gaussian", "zero_inflated"])
+    def test_p_is_uniform_where_nothing_is(self, n: int, kind: str) -> None:
+        """20,000 genes of 60 cells a donor; donors differ more than their cells make them.
+
+        Most cells of a zero-inflated gene have exactly no score, as scores of real genes do. The
+        test is exact for Gaussian donors; means of many zeros with few values in between are not
+        quite, and then it is on the safe side.
+        """
+        rng = np.random.default_rng(n)
+        cells = rng.normal(0, 1, (n, 20_000, 60))
+        cells += rng.normal(0, 0.5, (n, 20_000, 1))
+        if kind == "zero_inflated":
+            cells *= rng.uniform(size=cells.shape) < 0.1
+        p = donor_interval(cells.mean(axis=2)).p
+        share = (p < 0.05).mean()
+        if kind == "gaussian":
+            assert stats.kstest(p, "uniform").pvalue > 0.001
+            assert share == pytest.approx(0.05, abs=4 * (0.05 * 0.95 / 20_000) ** 0.5)
+        else:
+            assert 0.03 <= share <= 0.056
+
     def test_covers_the_truth_as_often_as_it_says(self) -> None:
         """20,000 experiments of five donors with pairs of unequal noise within donors."""
         rng = np.random.default_rng(0)
@@ -57,6 +85,52 @@ class TestInterval:
         assert 0.93 <= covered <= 0.97
         null = donor_interval(donors - 0.3)
         assert 0.03 <= (null.p < 0.05).mean() <= 0.07
+
+
+class TestAgainstExchangedLabels:
+    def test_by_hand(self) -> None:
+        """Draws -1, 0, 1 and a score of 4: z = 4 / √(4/3) with 2 degrees of freedom."""
+        found = null_p(np.array([4.0]), np.array([[-1.0], [0.0], [1.0]]))
+        assert found[0] == pytest.approx(2 * stats.t.sf(4 / (4 / 3) ** 0.5, 2))
+
+    @given(seeds, st.integers(2, 30))
+    def test_is_the_test_of_one_more_draw(self, seed: int, n: int) -> None:
+        """A t-test with equal variances of one value against n."""
+        rng = np.random.default_rng(seed)
+        score, null = rng.normal(1.0, 1.0, 6), rng.normal(0.3, 1.0, (n, 6))
+        expected = stats.ttest_ind(score[None], null, axis=0).pvalue
+        np.testing.assert_allclose(null_p(score, null), expected, rtol=1e-8)
+
+    @pytest.mark.parametrize("n_inputs", [12, 100])
+    @pytest.mark.parametrize("kind", ["gaussian", "zero_inflated"])
+    def test_p_is_uniform_where_labels_do_not_matter(self, n_inputs: int, kind: str) -> None:
+        """5,000 genes whose pairs would as well have come the other way round, 100 draws.
+
+        Where only three or four input cells have a score, few signs are possible and none of them
+        lies far out: the test is then on the safe side.
+        """
+        rng = np.random.default_rng(n_inputs)
+        scores = rng.normal(0, 1, (n_inputs, 5000))
+        if kind == "zero_inflated":
+            scores *= rng.uniform(size=scores.shape) < 0.3
+        signs = rng.choice([-1.0, 1.0], (100, n_inputs))
+        p = null_p(scores.mean(axis=0), signs @ scores / n_inputs)
+        few = kind == "zero_inflated" and n_inputs == 12
+        known = p[np.isfinite(p)]
+        assert (0.0 if few else 0.035) <= (known < 0.05).mean() <= 0.065
+        if not few:
+            assert abs(known.mean() - 0.5) < 0.04
+
+    def test_few_draws_tell_small_p(self) -> None:
+        null = np.random.default_rng(0).normal(0, 1, (100, 1))
+        assert null_p(np.array([9.0]), null)[0] < 1e-10
+
+    def test_draws_that_do_not_differ_tell_nothing(self) -> None:
+        """Also where the mean of equal draws is not one of them to the last bit."""
+        null = np.full((3, 2), 0.1)
+        assert np.isnan(null_p(np.array([0.1, 5.0]), null)).all()
+        assert np.isnan(null_p(np.array([0.1]), np.zeros((1, 1)))).all()
+        assert np.isnan(null_p(np.array([0.1]), np.zeros((0, 1)))).all()
 
 
 class TestBenjaminiHochberg:

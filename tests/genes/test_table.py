@@ -1,192 +1,18 @@
-"""The gene table: its columns, ranks, nulls and the ways out of it."""
+"""The gene table in Python: the ways through it and out of it."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from gradgene.errors import RankingError
-from gradgene.genes import GeneSums, GeneTable, build_gene_table
+from gradgene.genes import GeneTable
 from gradgene.genes.table import COLUMNS
-
-FACTS = {
-    "method": "deeplift",
-    "baseline": "cell_state",
-    "target": "disease: case against control",
-    "model": "toy",
-    "split": "test",
-    "seed": 0,
-    "config_hash": "abc",
-}
-PHENOTYPES = ("sex", "disease")
-#: The list of contracts.md.
-CONTRACT = """gene, ensembl_id, rank, score, score_present, forward, backward, contrast, paper_mean,
-embedding, presence, mean_abs, direction, log_fold_change, se, ci_low, ci_high, p_adjusted, p_null,
-flags, n_pairs, n_cells, n_donors, zero_forward, zero_backward, zero_importance, outlier, method,
-baseline, target, model, split, seed, config_hash"""
-
-
-def names(text: str) -> list[str]:
-    return re.findall(r"\w+", text)
-
-
-def sums_of(
-    forward_dg: np.ndarray, present_dg: np.ndarray, n_pairs_d: list[int], **more: np.ndarray
-) -> GeneSums:
-    """Sums of a method without presence or `paper_mean`; backward is -forward."""
-    zeros = np.zeros_like(forward_dg)
-    sums = {
-        "forward": forward_dg,
-        "forward/abs": np.abs(forward_dg),
-        "forward/zero": zeros,
-        "backward": -forward_dg,
-        "backward/abs": np.abs(forward_dg),
-        "backward/zero": zeros,
-        "embedding": forward_dg / 2,
-        "present": present_dg,
-    }
-    return GeneSums(sums | more, np.array(n_pairs_d))
-
-
-def expression_of(genes: list[str], n_pairs: list[int]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "gene": genes,
-            "ensembl_id": [f"ENSG{i}" for i in range(len(genes))],
-            "n_pairs": n_pairs,
-            "n_cells": n_pairs,
-            "n_donors": [min(3, n) for n in n_pairs],
-            "log_fold_change": np.linspace(-1, 1, len(genes)),
-            "direction": ["up"] * len(genes),
-        }
-    )
-
-
-def table_of(
-    scores: list[float], genes: list[str] | None = None, sign: str = "signed", **more: Any
-) -> GeneTable:
-    """One pair in each of three donors, every gene in every pair with the same score."""
-    genes = genes or [f"g{i}" for i in range(len(scores))]
-    forward = np.tile([*scores, 0.5, 0.0], (3, 1))
-    sums = sums_of(forward, np.ones_like(forward), [1, 1, 1], **more)
-    expression = expression_of(genes, [3] * len(genes))
-    return build_gene_table(sums, expression, PHENOTYPES, "forward", sign, FACTS)
-
-
-class TestColumns:
-    def test_are_those_of_the_contract(self) -> None:
-        assert names(CONTRACT) == COLUMNS
-        assert list(table_of([1.0, 2.0]).frame.columns) == COLUMNS
-
-    def test_the_contract_still_says_so(self, shared: Path) -> None:
-        text = (shared / "contracts.md").read_text()
-        found = re.search(r"`genes\.parquet`:\s*`([^`]*)`", text)
-        assert found is not None
-        assert names(found.group(1)) == names(CONTRACT)
-
-    def test_a_table_without_a_column_is_refused(self) -> None:
-        frame = table_of([1.0]).to_pandas().drop(columns=["presence", "rank"])
-        with pytest.raises(RankingError, match="lacks rank, presence"):
-            GeneTable(frame)
-
-    def test_facts_are_on_every_row(self) -> None:
-        frame = table_of([1.0, 2.0]).frame
-        for name, value in FACTS.items():
-            assert (frame[name] == value).all()
-
-    def test_a_quantity_the_method_lacks_is_null_and_not_zero(self) -> None:
-        frame = table_of([1.0, 0.0]).frame
-        assert frame[["presence", "paper_mean", "contrast", "p_null"]].isna().all().all()
-        assert frame["flags"].isna().all()
-        frame = table_of([1.0, 0.0], presence=np.ones((3, 4))).frame
-        assert frame["presence"].tolist() == [1.0] * 4
-
-    def test_an_importance_that_was_not_accumulated_is_refused(self) -> None:
-        sums = sums_of(np.zeros((1, 3)), np.ones((1, 3)), [1])
-        with pytest.raises(RankingError, match="'contrast' was not accumulated"):
-            build_gene_table(
-                sums, expression_of(["a"], [1]), PHENOTYPES, "contrast", "signed", FACTS
-            )
-
-
-class TestValues:
-    def test_by_hand(self) -> None:
-        """Donors with 1, 2 and 1 pairs; a is in one pair of each, b in one of the second's."""
-        forward = np.array([[2.0, 0.0, 0, 0], [3.0, -4.0, 0, 0], [1.0, 0.0, 0, 0]])
-        present = np.array([[1.0, 0.0, 1, 1], [1.0, 1.0, 2, 2], [1.0, 0.0, 1, 1]])
-        zero = np.array([[0.0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 1, 1]])
-        zero_a = zero + np.array([[1.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
-        sums = sums_of(
-            forward, present, [1, 2, 1], **{"forward/zero": zero_a, "backward/zero": zero}
-        )
-        frame = build_gene_table(
-            sums, expression_of(["a", "b"], [3, 1]), PHENOTYPES, "forward", "signed", FACTS
-        ).frame.set_index("gene")
-        a, b = frame.loc["a"], frame.loc["b"]
-        assert (a["score"], b["score"]) == (6 / 4, -4 / 4)
-        assert (a["score_present"], b["score_present"]) == (2.0, -4.0)
-        assert (a["forward"], a["backward"], a["embedding"]) == (1.5, -1.5, 0.75)
-        assert b["mean_abs"] == 1.0
-        assert (a["zero_forward"], a["zero_backward"]) == (pytest.approx(1 / 3), 0.0)
-        assert a["zero_importance"] == a["zero_forward"]
-        # Donor means of a: 2, 1.5, 1.
-        low, high = stats.t.interval(0.95, 2, 1.5, stats.sem([2.0, 1.5, 1.0]))
-        assert (a["ci_low"], a["ci_high"]) == (pytest.approx(low), pytest.approx(high))
-        assert a["se"] == pytest.approx(stats.sem([2.0, 1.5, 1.0]))
-        p = stats.ttest_1samp([[2.0, 0.0], [1.5, -2.0], [1.0, 0.0]], 0).pvalue
-        assert a["p_adjusted"] == pytest.approx(min(2 * p[0], 1))
-        assert b["p_adjusted"] == pytest.approx(p[1])
-        assert (a["n_pairs"], b["n_pairs"]) == (3, 1)
-
-    def test_phenotypes_have_no_rank(self) -> None:
-        frame = table_of([1.0, -1.0]).frame
-        tail = frame.iloc[-2:]
-        assert tail["gene"].tolist() == ["@sex", "@disease"]
-        nulls = ["rank", "outlier", "ensembl_id", "direction", "log_fold_change", "p_adjusted"]
-        assert tail[[*nulls, "n_cells", "n_donors"]].isna().all().all()
-        assert tail["score"].tolist() == [0.5, 0.0]
-        assert tail["n_pairs"].tolist() == [3, 3]
-        assert frame["rank"].tolist() == [1, 2, pd.NA, pd.NA]
-
-    def test_genes_of_no_pair_are_left_out(self) -> None:
-        forward = np.tile([1.0, 0.0, 2.0, 0.0, 0.0], (3, 1))
-        sums = sums_of(forward, forward != 0, [1, 1, 1])
-        frame = build_gene_table(
-            sums, expression_of(["a", "b", "c"], [3, 0, 3]), PHENOTYPES, "forward", "signed", FACTS
-        ).frame
-        assert frame["gene"].tolist() == ["c", "a", "@sex", "@disease"]
-
-
-class TestRanks:
-    def test_descend_by_score(self) -> None:
-        frame = table_of([1.0, -3.0, 2.0]).frame
-        assert frame["gene"].tolist()[:3] == ["g2", "g0", "g1"]
-        assert frame["rank"].tolist()[:3] == [1, 2, 3]
-
-    def test_descend_by_magnitude_when_asked(self) -> None:
-        frame = table_of([1.0, -3.0, 2.0], sign="absolute").frame
-        assert frame["gene"].tolist()[:3] == ["g1", "g2", "g0"]
-        assert frame["score"].tolist()[:3] == [-3.0, 2.0, 1.0]
-
-    def test_ties_go_by_name_whatever_the_order_of_the_file(self) -> None:
-        scores = {"b": 0.0, "a": 0.0, "d": -0.0, "c": 1.0, "e": 0.0}
-        for order in ("badce", "edcba", "abcde"):
-            table = table_of([scores[g] for g in order], list(order))
-            assert table.top(5) == ["c", "a", "b", "d", "e"]
-
-    def test_outliers_lie_beyond_the_first_and_last_percentile(self) -> None:
-        scores = np.random.default_rng(0).permutation(np.arange(201.0))
-        frame = table_of(scores.tolist()).genes
-        # Percentiles of 0 … 200 are 2 and 198.
-        assert sorted(frame.loc[frame["outlier"], "score"]) == [0, 1, 199, 200]
-        assert not frame["outlier"].isna().any()
+from tests.genes.toys import FACTS, table_of
 
 
 class TestWaysOut:
@@ -233,3 +59,124 @@ class TestWaysOut:
     def test_plot(self) -> None:
         (axes,) = table_of([1.0, -3.0, 2.0]).plot(2).axes
         assert [t.get_text() for t in axes.get_yticklabels()] == ["g2", "g0"]
+
+
+def varied() -> GeneTable:
+    """Five genes, ranked b d a c e; `n_pairs` and flags differ, one p is unknown."""
+    made = table_of([1.0, 3.0, -1.0, 2.0, -2.0], [*"abcde"])
+    frame = made.to_pandas().set_index("gene")
+    frame["n_pairs"] = pd.Series({"a": 9, "b": 3, "c": 9, "d": 20, "e": 1, "@sex": 30}).astype(
+        "Int64"
+    )
+    frame["p_adjusted"] = pd.Series({"a": 0.2, "b": 0.01, "d": np.nan, "c": 0.01, "e": 0.5})
+    flags = {"a": "depth", "b": "mitochondrial;depth", "e": "ribosomal"}
+    frame["flags"] = pd.Series(flags, index=frame.index, dtype=object)
+    frame["flags"] = frame["flags"].where(frame["flags"].notna(), None)
+    return GeneTable(frame.reset_index()[COLUMNS])
+
+
+def order(table: GeneTable) -> str:
+    """The genes as they stand, without phenotypes."""
+    return "".join(g for g in table.frame["gene"] if not g.startswith("@"))
+
+
+class TestSort:
+    def test_by_a_column(self) -> None:
+        """Ties by name whichever way, nulls after them, phenotypes last and ranks as they were."""
+        found = varied().sort("p_adjusted", ascending=True)
+        assert order(found) == "bcaed"
+        assert found.frame["gene"].tolist()[5:] == ["@sex", "@disease"]
+        assert found.frame["rank"].tolist()[:5] == [1, 4, 3, 5, 2]
+        assert found.top(5) == [*"bdace"]
+        assert order(varied().sort("n_pairs")) == "dacbe"
+
+    def test_ranks_anew(self) -> None:
+        found = varied().sort("p_adjusted", ascending=True, rerank=True)
+        assert found.frame["rank"].tolist() == [1, 2, 3, 4, 5, pd.NA, pd.NA]
+        assert found.top(5) == [*"bcaed"]
+
+    def test_leaves_the_table_as_it_was(self) -> None:
+        table = varied()
+        before = table.to_pandas()
+        table.sort("n_pairs", rerank=True)
+        table.filter(n_pairs=5, rerank=True)
+        pd.testing.assert_frame_equal(table.frame, before)
+
+    def test_by_an_unknown_column_is_refused(self) -> None:
+        with pytest.raises(RankingError, match=r"no column 'n_pair'; expected one of 'n_pairs'"):
+            varied().sort("n_pair")
+
+
+class TestFilter:
+    def test_by_minimums(self) -> None:
+        found = varied().filter(n_pairs=9, score=0.0)
+        assert order(found) == "da"
+        assert found.frame["gene"].tolist()[2:] == ["@sex", "@disease"]
+        # A gene keeps the rank it had among all.
+        assert found.frame["rank"].tolist()[:2] == [2, 3]
+        assert varied().filter(n_pairs=9, rerank=True).frame["rank"].tolist()[:3] == [1, 2, 3]
+
+    def test_by_a_condition(self) -> None:
+        assert order(varied().filter(lambda genes: genes["p_adjusted"] < 0.05)) == "bc"
+        assert order(varied().filter(lambda genes: genes["n_pairs"].to_numpy() == 9)) == "ac"
+        assert order(varied().filter(lambda genes: genes["score"] > 0, n_pairs=4)) == "da"
+        assert order(varied().filter()) == "bdace"
+
+    def test_null_counts_as_no(self) -> None:
+        """An Int64 or boolean column answers null with null."""
+        frame = varied().to_pandas()
+        frame.loc[0, "n_donors"] = pd.NA
+        table = GeneTable(frame)
+        assert order(table.filter(n_donors=1)) == "dace"
+        assert order(table.filter(lambda genes: genes["n_donors"] >= 1)) == "dace"
+
+    def test_by_what_is_no_condition_is_refused(self) -> None:
+        with pytest.raises(RankingError, match=r"no column 'n_cell'"):
+            varied().filter(n_cell=3)
+        with pytest.raises(RankingError, match="'flags' holds no numbers"):
+            varied().filter(flags=1)
+        for wrong in (lambda genes: genes["score"], lambda genes: np.array([True])):
+            with pytest.raises(RankingError, match="true or false"):
+                varied().filter(wrong)
+
+    def test_rows_need_no_index_of_their_own(self) -> None:
+        frame = varied().to_pandas()
+        frame.index = pd.Index([0] * len(frame))
+        table = GeneTable(frame)
+        assert order(table.filter(lambda genes: genes["score"] > 0, n_pairs=4)) == "da"
+        assert order(table.without_flags()) == "dc" and order(table.sort("n_pairs")) == "dacbe"
+
+    def test_of_everything_leaves_phenotypes(self) -> None:
+        nothing = varied().filter(n_pairs=1000)
+        assert nothing.frame["gene"].tolist() == ["@sex", "@disease"]
+        assert nothing.top() == [] and order(nothing.sort("score")) == ""
+
+
+class TestFlags:
+    def test_set_apart(self) -> None:
+        table = varied()
+        assert order(table.without_flags()) == "dc"
+        assert order(table.flagged()) == "bae"
+        assert order(table.without_flags("depth")) == "dce"
+        assert order(table.flagged("mitochondrial", "ribosomal")) == "be"
+        assert "@sex" not in table.flagged().frame["gene"].tolist()
+        assert "@sex" in table.without_flags().frame["gene"].tolist()
+        assert table.without_flags(rerank=True).frame["rank"].tolist()[:2] == [1, 2]
+        assert table.without_flags().frame["rank"].tolist()[:2] == [2, 4]
+
+    def test_every_gene_is_on_one_side(self) -> None:
+        table = varied()
+        for words in ((), ("depth",), ("batch",)):
+            sides = order(table.flagged(*words)), order(table.without_flags(*words))
+            assert sorted("".join(sides)) == [*"abcde"]
+
+    def test_a_word_is_not_a_part_of_another(self) -> None:
+        frame = varied().to_pandas()
+        frame["flags"] = frame["flags"].replace("ribosomal", "batch_of_mine")
+        table = GeneTable(frame)
+        assert order(table.flagged("batch")) == "" and order(table.flagged("batch_of_mine")) == "e"
+
+    def test_a_word_that_is_no_flag_is_refused(self) -> None:
+        for way in (varied().flagged, varied().without_flags):
+            with pytest.raises(RankingError, match=r"no flag 'mito'; expected one of 'mitochondri"):
+                way("depth", "mito")

@@ -21,6 +21,7 @@ ONLY = {
 # Packages that a function may import, because only an extra installs them: package → extra.
 OPTIONAL: dict[str, str] = {
     "cellxgene_census": "census",
+    "gseapy": "enrichment",
     "peft": "lora",
     "transformers": "benchmark",
 }

@@ -21,9 +21,10 @@ from tests.planted import CASE_GENES, CONTROL_GENES, make_adata
 
 GENES = (
     "gene ensembl_id rank score score_present forward backward contrast paper_mean embedding "
-    "presence mean_abs direction log_fold_change se ci_low ci_high p_adjusted p_null flags "
-    "n_pairs n_cells n_donors zero_forward zero_backward zero_importance outlier method baseline "
-    "target model split seed config_hash"
+    "presence mean_abs mean_abs_present direction log_fold_change score_donors se ci_low ci_high p "
+    "p_adjusted p_null flags n_pairs n_cells n_donors zero_forward zero_backward zero_importance "
+    "outlier between_baseline_variance depth_correlation explained_share method baseline target "
+    "model split seed config_hash"
 ).split()
 PAIRS = (
     "pair input baseline donor_input donor_baseline n_genes_input n_genes_baseline n_shared "
@@ -44,7 +45,8 @@ FILES = {
     *"config.yaml provenance.json metrics.json progress.jsonl report.html".split(),
     *(f"checkpoints/{f}" for f in ("best.ckpt", "last.ckpt")),
     *(f"checkpoints/hf/{f}" for f in ("config.json", "model.safetensors", "vocabulary.json")),
-    *(f"attributions/{f}.parquet" for f in ("genes", "pairs")),
+    *(f"attributions/{f}.parquet" for f in ("genes", "pairs", "plan", "strata", "donors")),
+    "attributions/plan.json",
     *(f"pruning/{f}.parquet" for f in ("rankings", "curves", "summary")),
     *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg")),
 }
@@ -56,10 +58,11 @@ OWN_FILES = {
     *("confusion.parquet", "test_donors.parquet"),
 }
 ASKED_FOR = {
-    *(f"attributions/pairs/{f}" for f in ("manifest.json", "part-00000.parquet")),
-    *(f"attributions/grad_x_delta/{f}.parquet" for f in ("genes", "pairs")),
+    *(f"attributions/pairs/{f}" for f in ("manifest.json", "part-000-00000.parquet")),
+    "attributions/cells.parquet",
+    *(f"attributions/grad_x_delta/{f}.parquet" for f in ("genes", "pairs", "donors")),
     # Compared methods take all but the method from the main attribution, so also what to save.
-    *(f"attributions/grad_x_delta/pairs/{f}" for f in ("manifest.json", "part-00000.parquet")),
+    *(f"attributions/grad_x_delta/pairs/{f}" for f in ("manifest.json", "part-000-00000.parquet")),
 }
 pytestmark = pytest.mark.slow  # all the figures of a study
 
@@ -193,8 +196,9 @@ def test_ranks_descend_and_categories_have_none(run, folder):
 def test_quantities_that_a_method_lacks_are_null(run):
     main_table = read(run.folder, "attributions/genes")
     compared = read(run.folder, "attributions/grad_x_delta/genes")
-    for column in ("paper_mean", "p_null", "flags"):
+    for column in ("paper_mean", "between_baseline_variance"):
         assert main_table[column].isna().all(), column
+    assert main_table["p_null"].notna().any()
     assert main_table["presence"].notna().all() and (main_table["presence"] != 0).any()
     assert compared["presence"].isna().all()
     assert compared["paper_mean"].notna().all()

@@ -19,6 +19,7 @@ from gradgene.cells import (
 )
 from gradgene.errors import CellsError, ConfigError, LabelError
 from gradgene.lit import CellDataModule
+from gradgene.pairs import PairSampler
 from gradgene.tokens import TokenBatch
 from tests.lit.toys import adata_with, data_module, write
 from tests.planted import PHENOTYPES, make_adata, make_cells, make_tokenizer
@@ -144,6 +145,29 @@ def test_cells_without_target_or_donor_are_dropped_and_counted(tmp_path: Path) -
     alone = data_module(tmp_path / "cells.h5ad", donor=None, holdout_donors=0.3)
     alone.setup()
     assert alone.cells is not None and alone.cells.dropped == {"no disease": 3}
+
+
+def test_the_batch_is_read_and_nobody_needs_one(tmp_path: Path) -> None:
+    adata = make_adata(n=96)
+    adata.obs["lane"] = [None, *np.resize(["l1", "l2"], 95)]
+    data = data_module(adata, tmp_path, batch="lane")
+    data.setup()
+    assert data.cells is not None and data.cells.schema.batch == "lane"
+    assert len(data.cells) == 96, "a cell of no known batch stays"
+    lanes = data.cells.obs["lane"].reindex(adata.obs_names)
+    assert lanes.isna().sum() == 1 and lanes.iloc[1:3].tolist() == ["l1", "l2"]
+    plan = PairSampler("disease", "case", "control").sample(data.part("train"))
+    expected = lanes.astype(object).where(lanes.notna(), None).loc[plan.table["input"]]
+    assert plan.table["batch_input"].tolist() == expected.tolist()
+    assert "lane" not in data.tokenizer.vocabulary.phenotypes
+    assert data.tokenizer(adata[:, :].copy()).input_ids_nt.shape[0] == 96
+    del adata.obs["lane"]
+    assert len(data.tokenizer(adata)) == 96, "a model reads cells without their batch"
+
+
+def test_a_batch_column_that_is_not_there(file: Path) -> None:
+    with pytest.raises(LabelError, match=r"has no obs column 'lanes'.*study\.batch"):
+        data_module(file, batch="lanes").setup()
 
 
 def test_the_panel_is_chosen_on_training_cells(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 
 from gradgene.attribution import Attribution, AttributionMethod, GradXDelta, Target, build_method
 from gradgene.cells import Cells, log_normalise
-from gradgene.errors import AttributionError
-from gradgene.genes import GeneSumsMetric, Importance
+from gradgene.errors import AttributionError, ConfigError
+from gradgene.genes import GeneSumsMetric, Importance, PairDesign, default_importance
 from gradgene.lit import (
     AttributionCollector,
     FineTuning,
@@ -85,6 +86,25 @@ def importances(method: AttributionMethod, baseline: BaselineStrategy) -> tuple[
     return Importance.meaningful(method.name, baseline.name, "margin")
 
 
+def new_sums(
+    study: Study,
+    method: AttributionMethod,
+    baseline: BaselineStrategy,
+    plan: PairPlan | None = None,
+) -> GeneSumsMetric:
+    """An empty accumulator for the pairs of the study, or of another plan over its cells."""
+    edge = study.tokenizer.vocabulary.bin_edges[0]
+    return GeneSumsMetric(
+        n_genes=20,
+        n_phenotypes=3,
+        design=PairDesign.of(plan or study.plan, study.cells, edge, swaps=baseline.swaps),
+        importances=importances(method, baseline),
+        sees_presence=method.sees_presence,
+        main=default_importance(method.name, baseline.name),
+        n_null=3,
+    )
+
+
 def collect(
     study: Study,
     method: AttributionMethod,
@@ -94,14 +114,7 @@ def collect(
     per_cell: bool = False,
 ) -> tuple[GeneSumsMetric, AttributionCollector]:
     """Run the plan through `trainer.predict`."""
-    donors = study.plan.table["donor_input"]
-    sums = GeneSumsMetric(
-        n_genes=20,
-        n_phenotypes=3,
-        n_donors=max(donors.nunique(), 1),
-        importances=importances(method, baseline),
-        sees_presence=method.sees_presence,
-    )
+    sums = new_sums(study, method, baseline)
     collector = AttributionCollector(sums, study.plan, write)
     loader = pair_loader(study.cells, study.tokenizer, study.plan, batch_tokens, per_cell=per_cell)
     trainer(inference_mode=False, callbacks=[collector]).predict(
@@ -180,11 +193,16 @@ def test_sums_are_those_of_single_pairs(
         study.one_by_one(method, baseline), donor_of, importances(method, baseline)
     )
     found = sums.gene_sums()
-    assert set(found.sums) == set(expected) - (set() if method.sees_presence else {"presence"})
+    missing = set() if method.sees_presence else {"presence"}
+    of_main = {f"{found.main}/{kind}" for kind in ("square", "depth")}
+    assert set(found.sums) == (set(expected) - missing) | of_main
     for quantity, values in found.sums.items():
+        if quantity in of_main:
+            continue  # tests/genes/test_accumulating.py
         np.testing.assert_allclose(values, expected[quantity], atol=1e-8, err_msg=quantity)
-    assert found.n_pairs_d.tolist() == [Counter(donor_of)[d] for d in range(4)]
-    sizes = {1: [1] * 11, 10**6: [11]}
+    assert found.groups["donor"].tolist() == [*DONORS]
+    assert found.n_pairs_g.tolist() == [Counter(donor_of)[d] for d in range(4)]
+    sizes = {1: [1] * 11, 10**6: [11]}  # one token holds no pair, so each is alone
     if batch_tokens in sizes:
         assert [len(b) for b in collector.batches] == sizes[batch_tokens]
     else:
@@ -257,8 +275,10 @@ def test_large_batches_have_the_same_sums_and_ledger(
     donor_of = [DONORS.index(d) for d in study.plan.table["donor_input"]]
     found = study.one_by_one(method, baseline)
     expected = expected_sums(found, donor_of, importances(method, baseline))
-    for quantity, values in sums.gene_sums().sums.items():
-        np.testing.assert_allclose(values, expected[quantity], atol=1e-8, err_msg=quantity)
+    found_sums = sums.gene_sums().sums
+    for quantity, values in expected.items():
+        if quantity != "presence":
+            np.testing.assert_allclose(found_sums[quantity], values, atol=1e-8, err_msg=quantity)
     f_input = [float(one.forward.f_input_p) for one in found]
     np.testing.assert_allclose(collector.pairs()["f_input"], f_input, atol=1e-8)
 
@@ -293,17 +313,103 @@ def test_large_batches_are_large(study: Study) -> None:
     assert served.PER_CELL == 256
 
 
-@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=200), n_tokens=st.integers(1, 500))
-def test_pairs_are_cut_in_order_and_within_the_budget(lengths: list[int], n_tokens: int) -> None:
-    upper_p = np.array(lengths)
-    order = np.random.default_rng(0).permutation(len(lengths))
-    batches = served.cut(order, upper_p, n_tokens)
+@st.composite
+def pairs_to_cut(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Order, input and length of pairs: those of one input stand together."""
+    per_input = draw(st.lists(st.integers(1, 6), min_size=1, max_size=40))
+    inputs_p = np.repeat(np.random.default_rng(0).permutation(len(per_input)), per_input)
+    upper_p = np.array(draw(st.lists(st.integers(1, 50), min_size=240, max_size=240)))
+    order = np.random.default_rng(1).permutation(len(inputs_p))
+    order = order[np.argsort(inputs_p[order], kind="stable")]
+    return order, inputs_p, upper_p[: len(inputs_p)]
+
+
+def padded(pairs: np.ndarray, upper_p: np.ndarray) -> int:
+    """Tokens that a batch of these pairs holds."""
+    return len(pairs) * int(upper_p[pairs].max())
+
+
+@given(made=pairs_to_cut(), n_tokens=st.integers(1, 500))
+def test_pairs_are_cut_in_order_between_inputs_and_within_the_budget(
+    made: tuple[np.ndarray, np.ndarray, np.ndarray], n_tokens: int
+) -> None:
+    order, inputs_p, upper_p = made
+    batches = served.cut(order, inputs_p, upper_p, n_tokens)
     assert np.concatenate(batches).tolist() == order.tolist()
-    for i, batch in enumerate(batches):
-        assert len(batch) == 1 or len(batch) * upper_p[batch].max() <= n_tokens
-        if i:  # one more pair would not have fitted into the batch before
-            more = np.append(batches[i - 1], batch[0])
-            assert len(more) * upper_p[more].max() > n_tokens
+    for batch in batches:
+        assert len(batch) == 1 or padded(batch, upper_p) <= n_tokens
+    for one, other in pairwise(batches):
+        same = inputs_p[one[-1]] == inputs_p[other[0]]
+        both = order[inputs_p[order] == inputs_p[other[0]]]
+        if same:  # only an input that is too large for any batch is spread over several
+            assert padded(both, upper_p) > n_tokens
+        else:  # and the next input would not have fitted
+            assert padded(np.concatenate([one, both]), upper_p) > n_tokens
+
+
+@given(made=pairs_to_cut(), n_tokens=st.integers(1, 2000), world=st.integers(1, 5))
+def test_processes_share_the_batches_without_spreading_inputs(
+    made: tuple[np.ndarray, np.ndarray, np.ndarray], n_tokens: int, world: int
+) -> None:
+    order, inputs_p, upper_p = made
+    batches = served.cut(order, inputs_p, upper_p, n_tokens)
+    before = [batch.tolist() for batch in batches]
+    if len(order) < world:
+        with pytest.raises(ConfigError, match="more processes than there are pairs"):
+            served.evened(batches, inputs_p, world)
+        return
+    shared = served.evened(batches, inputs_p, world)
+    assert [batch.tolist() for batch in batches] == before
+    assert len(shared) % world == 0 and all(map(len, shared))
+    assert np.concatenate(shared).tolist() == order.tolist()
+    n_inputs = len(np.unique(inputs_p))
+    spread, allowed = (
+        sum(len(np.unique(inputs_p[b])) for b in some) - n_inputs for some in (shared, batches)
+    )
+    # Another way exists as long as some batch holds two inputs.
+    if spread > allowed:
+        assert max(len(np.unique(inputs_p[batch])) for batch in shared) == 1
+
+
+def test_batches_done_are_not_served_again(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are the cells tokenised that only they need."""
+    loader = pair_loader(study.cells, study.tokenizer, study.plan, 150)
+    sampler: Any = loader.sampler
+    everything = [*loader.sampler]
+    encoded: list[int] = []
+    encode = Tokenizer.encode
+    monkeypatch.setattr(
+        Tokenizer, "encode", lambda self, cells: encoded.append(len(cells)) or encode(self, cells)
+    )
+    sampler.n_done = len(everything) - 1
+    assert len(loader) == 1
+    (blended,) = list(loader)
+    assert len(blended) == len(everything[-1])
+    rows = study.plan.table[["input_row", "baseline_row"]].to_numpy()[everything[-1]]
+    assert encoded == [len(np.unique(rows))]
+    sampler.n_done = len(everything)
+    assert len(loader) == 0 and list(sampler) == []
+
+
+def test_a_stopped_sampler_serves_no_more(study: Study) -> None:
+    sampler: Any = pair_loader(study.cells, study.tokenizer, study.plan, 150).sampler
+    served_now = iter(sampler)
+    next(served_now)
+    sampler.stopped = True
+    assert [*served_now] == []
+
+
+def test_batches_have_a_hash_of_their_own(study: Study) -> None:
+    def hash_of(tokens: int, plan: PairPlan = study.plan, per_cell: bool = False) -> str:
+        sampler: Any = pair_loader(
+            study.cells, study.tokenizer, plan, tokens, per_cell=per_cell
+        ).sampler
+        return str(sampler.hash)
+
+    assert hash_of(150) == hash_of(150)
+    shorter = study.plan.take(np.arange(10))
+    other = {hash_of(150), hash_of(300), hash_of(150, shorter), hash_of(1, per_cell=True)}
+    assert len(other) == 4
 
 
 def test_a_cell_is_tokenised_once_a_batch(study: Study) -> None:
@@ -317,7 +423,7 @@ def test_without_donors_there_is_one_row() -> None:
     method, baseline = build_method("grad_x_delta"), CellStateBaseline()
     sums, collector = collect(study, method, baseline, 200)
     found = sums.gene_sums()
-    assert found.n_pairs_d.tolist() == [11]
+    assert found.n_pairs_g.tolist() == [11] and found.n_donors == 0
     expected = expected_sums(
         study.one_by_one(method, baseline), [0] * 11, importances(method, baseline)
     )

@@ -17,13 +17,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from gradgene.attribution import METHODS, Attribution, AttributionMethod, build_method
 from gradgene.errors import AttributionError
-from gradgene.genes import GeneSumsMetric, Importance, build_gene_table, expression_of_pairs
+from gradgene.genes import build_gene_table, expression_of_pairs
 from gradgene.lit import AttributionCollector, pair_loader
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BASELINES, BaselineStrategy, BlendedBatch, MeanBaseline
 from gradgene.store import PairShardWriter
 from gradgene.tokens import TokenBatch
-from tests.lit.test_pairs import TARGET, Study
+from tests.lit.test_pairs import TARGET, Study, new_sums
 from tests.lit.toys import trainer
 from tests.planted import PHENOTYPES
 
@@ -154,13 +154,10 @@ def loader_of(blended: BlendedBatch) -> DataLoader[BlendedBatch]:
 def test_phenotype_tokens_are_rows_of_table_and_shards(study: Study, tmp_path: Path) -> None:
     method, against = build_method("deeplift"), BASELINES["cell_state"]()
     vocabulary, plan = study.tokenizer.vocabulary, study.plan
-    sums = GeneSumsMetric(
-        20, 3, 4, Importance.meaningful("deeplift", "cell_state", "margin"), sees_presence=True
-    )
+    sums = new_sums(study, method, against)
     writer = PairShardWriter(tmp_path, vocabulary.genes, vocabulary.phenotypes, "abc")
     collector = AttributionCollector(sums, plan, writer.write)
     found = predicted(study, method, against, callbacks=[collector])
-    writer.close()
     expression = expression_of_pairs(study.cells, plan, vocabulary.bin_edges[0])
     facts = dict.fromkeys(
         ("method", "baseline", "target", "model", "split", "seed", "config_hash"), None
@@ -188,10 +185,9 @@ def test_means_of_controls_are_served_as_baselines(study: Study) -> None:
     """The blended baseline is the averaged cell, and the ledger and the table say so."""
     cells, plan = MeanBaseline().arrange(study.cells, study.plan)
     method, loader = build_method("deeplift"), pair_loader(cells, study.tokenizer, plan, 150)
-    sums = GeneSumsMetric(
-        20, 3, 4, Importance.meaningful("deeplift", "mean", "margin"), sees_presence=True
-    )
-    collector = AttributionCollector(sums, plan)
+    averaged = Study()
+    averaged.cells, averaged.plan = cells, plan
+    collector = AttributionCollector(new_sums(averaged, method, MeanBaseline()), plan)
     found = predicted(study, method, MeanBaseline(), loader, callbacks=[collector])
     assert {one.baseline for one in found} == {"mean"}
     ledger = collector.pairs()

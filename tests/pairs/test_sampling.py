@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from gradgene.cells import Cells
+from gradgene.cells import Cells, log_normalise
 from gradgene.errors import ConfigError, LabelError, PairError
-from gradgene.pairs import PairSampler
+from gradgene.pairs import BASELINES, PairSampler
 from tests.planted import make_cells
 
 MATCH_ON = ("cell_type", "sex")
@@ -95,6 +96,27 @@ def test_donors_weigh_the_same() -> None:
     assert plan.table["input_row"].is_unique
 
 
+def test_donors_are_drawn_uniformly() -> None:
+    """The first draw of 600 seeds, of donors with 90, 5 and 5 % of the cells: chi-square."""
+    donors = np.random.default_rng(0).permutation(["d0"] * 90 + ["d1"] * 5 + ["d2"] * 5)
+    cells = relabelled(100, donor=donors, disease=np.resize(["case", "control"], 100))
+    sampler = PairSampler("disease", "case", "control", max_pairs=1)
+    tables = [replace(sampler, seed=seed).sample(cells).table for seed in range(600)]
+    for column in ("donor_input", "donor_baseline"):
+        counts = pd.Series([table[column].item() for table in tables]).value_counts()
+        # Cells drawn alike would give 540, 30, 30.
+        assert len(counts) == 3 and stats.chisquare(counts).pvalue > 0.001
+
+
+def test_cells_of_a_donor_are_drawn_uniformly() -> None:
+    cells = relabelled(20, donor=["d0"] * 20, disease=["case"] * 10 + ["control"] * 10)
+    sampler = PairSampler("disease", "case", "control", max_pairs=1)
+    tables = [replace(sampler, seed=seed).sample(cells).table for seed in range(600)]
+    for column in ("input_row", "baseline_row"):
+        counts = pd.Series([table[column].item() for table in tables]).value_counts()
+        assert len(counts) == 10 and stats.chisquare(counts).pvalue > 0.001
+
+
 def test_every_cell_gets_its_turn() -> None:
     """Within a donor cells are drawn uniformly: 40 seeds of 30 among some 450 reach most."""
     cells = one_big_donor()
@@ -170,59 +192,52 @@ def test_impossible_requests() -> None:
         PairSampler("disease", "case", "control", max_pairs=0)
 
 
-@pytest.fixture(params=["csv", "parquet"])
-def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Where to write a list of pairs."""
-    return tmp_path / f"pairs.{request.param}"
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"matching": "nearst"}, r"pairs\.matching: unknown kind 'nearst'.*nearest"),
+        ({"donors": "own"}, r"pairs\.donors: unknown kind 'own'.*same"),
+        ({"n_components": 0}, r"pairs\.n_components: is too small.*found 0"),
+        ({"permute_labels": -1}, r"pairs\.permute_labels: is too small.*found -1"),
+    ],
+)
+def test_impossible_matching(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PairSampler("disease", "case", "control", **wrong)
 
 
-def write(frame: pd.DataFrame, file: Path) -> None:
-    if file.suffix == ".csv":
-        frame.to_csv(file, index=False)
-    else:
-        frame.to_parquet(file)
+@pytest.mark.parametrize("matching", ["random", "nearest"])
+@pytest.mark.parametrize("donors", ["any", "same"])
+@pytest.mark.parametrize("permute", [None, 3])
+@pytest.mark.parametrize("strategy", sorted(BASELINES))
+def test_every_strategy_arranges_every_kind_of_matching(
+    matching: Any, donors: Any, permute: int | None, strategy: str
+) -> None:
+    cells = log_normalise(make_cells(n=80, n_genes=12, seed=2))
+    sampler = PairSampler(
+        "disease", "case", "control", ("sex",), 2, matching=matching, donors=donors,
+        permute_labels=permute, n_components=5,
+    )  # fmt: skip
+    plan = sampler.sample(cells)
+    pd.testing.assert_frame_equal(plan.table, sampler.sample(cells).table)
+    assert plan.table["distance"].notna().all() == (matching == "nearest")
+    arranged, found = BASELINES[strategy]().arrange(cells, plan)
+    assert set(found.table["input"]) == set(plan.table["input"])
+    own = arranged.obs.iloc[found.input_rows], arranged.obs.iloc[found.baseline_rows]
+    assert list(own[0]["sex"]) == list(own[1]["sex"])
+    if donors == "same":
+        assert list(own[0]["donor"]) == list(own[1]["donor"])
+        assert (found.table["donor_input"] == found.table["donor_baseline"]).all()
+        assert found.same_donor
+    if permute is None:
+        assert set(own[0]["disease"]) == {"case"} and set(own[1]["disease"]) == {"control"}
 
 
-def sampler_of(file: Path) -> PairSampler:
-    return PairSampler("disease", "case", "control", ("sex",), file=str(file), max_pairs=1)
-
-
-def test_pairs_of_a_file_come_exactly_and_in_order(file: Path) -> None:
-    cells = make_cells()
-    inputs, baselines = ["cell9", "cell3", "cell9"], ["cell1", "cell8", "cell1"]
-    write(pd.DataFrame({"note": 1, "baseline": baselines, "input": inputs}), file)
-    plan = sampler_of(file).sample(cells)
-    assert list(plan.table["input"]) == inputs
-    assert list(plan.table["baseline"]) == baselines
-    assert list(plan.table["input_row"]) == [9, 3, 9]
-    assert list(plan.table["baseline_row"]) == [1, 8, 1]
-    assert list(plan.table["donor_input"]) == list(cells.obs["donor"].iloc[[9, 3, 9]])
-    assert plan.n_skipped == 0
-
-
-def test_numbers_can_be_cell_names(tmp_path: Path) -> None:
-    cells = relabelled(12)
-    cells = replace(cells, obs=cells.obs.set_axis([f"{i:03d}" for i in range(12)]))
-    write(pd.DataFrame({"input": ["007"], "baseline": ["010"]}), tmp_path / "pairs.csv")
-    assert sampler_of(tmp_path / "pairs.csv").sample(cells).table["input_row"].tolist() == [7]
-
-
-def test_unknown_cells_in_a_file(file: Path) -> None:
-    write(pd.DataFrame({"input": ["cell1", "cel2"], "baseline": ["cell3", "nobody"]}), file)
-    with pytest.raises(PairError, match="2 cell names are not among the cells: 'cel2'") as error:
-        sampler_of(file).sample(make_cells())
-    assert str(file) in str(error.value)
-
-
-def test_files_that_hold_no_pairs(file: Path) -> None:
-    with pytest.raises(PairError, match=r"pairs\.file: no such file"):
-        sampler_of(file).sample(make_cells())
-    write(pd.DataFrame({"input": ["cell1"], "control": ["cell2"]}), file)
-    with pytest.raises(PairError, match=r"lacks the column 'baseline'.*found input, control"):
-        sampler_of(file).sample(make_cells())
-    write(pd.DataFrame({"input": [], "baseline": []}), file)
-    with pytest.raises(PairError, match="no matched pair"):
-        sampler_of(file).sample(make_cells())
-    file.write_text("")
-    with pytest.raises(PairError, match="cannot be read as a table"):
-        sampler_of(file).sample(make_cells())
+def test_only_nearest_controls_have_a_distance(tmp_path: Path) -> None:
+    cells = log_normalise(make_cells(n=40, n_genes=12))
+    sampler = PairSampler("disease", "case", "control", ("sex",), matching="nearest")
+    _, averaged = BASELINES["mean"]().arrange(cells, sampler.sample(cells))
+    assert averaged.table["distance"].isna().all()
+    file = tmp_path / "pairs.csv"
+    sampler.sample(cells).table[["input", "baseline"]].to_csv(file, index=False)
+    assert replace(sampler, file=str(file)).sample(cells).table["distance"].isna().all()

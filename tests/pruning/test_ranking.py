@@ -249,3 +249,10 @@ def test_choice_of_a_table_needs_a_file() -> None:
         RankingChoice(kind="hvg", file="mine.csv")
     assert RankingChoice(kind="table", file="mine.csv").file == "mine.csv"
     assert RankingChoice().kind == "attribution"
+
+
+@pytest.mark.parametrize("n_null", [-1, 1])
+def test_choice_of_too_few_exchanges_is_refused(n_null: int) -> None:
+    with pytest.raises(RankingError, match=r"ranking.n_null: .*expected 0 for none, or at least 2"):
+        RankingChoice(n_null=n_null)
+    assert RankingChoice(n_null=0).by is None and RankingChoice().n_null == 100

@@ -31,8 +31,13 @@ RANKINGS = {
 }
 
 
-def gene_table(n: int = 300, *, seed: int = 0, method: str = "deeplift") -> pd.DataFrame:
-    """`n` heavy-tailed gene scores, the best of them interferon genes, and a category row."""
+def gene_table(
+    n: int = 300, *, seed: int = 0, method: str = "deeplift", flags: bool = False
+) -> pd.DataFrame:
+    """`n` heavy-tailed gene scores, the best of them interferon genes, and a category row.
+
+    With `flags` the genes of rank 2, 5 and 40 carry technical flags.
+    """
     rng = np.random.default_rng(seed)
     score = rng.standard_t(1.6, n) * 0.004
     score[: n // 2] *= 0.05
@@ -47,22 +52,33 @@ def gene_table(n: int = 300, *, seed: int = 0, method: str = "deeplift") -> pd.D
         rank=frame["score"].rank(ascending=False, method="first").astype("Int64"),
         score_present=score * 1.4,
         forward=score,
+        backward=score * -0.7,
+        score_donors=score * 0.98,
         presence=score * 0.2,
         mean_abs=np.abs(score) * 1.1,
+        mean_abs_present=np.abs(score) * 1.5,
         direction=np.where(rng.random(n) < 0.6, "up", "down"),
         log_fold_change=rng.normal(0, 1, n),
         se=se,
         ci_low=score - 2.4 * se,
         ci_high=score + 2.4 * se,
+        p=np.clip(rng.random(n) * 0.2, 0, 1),
         p_adjusted=np.clip(rng.random(n) * 0.4, 0, 1),
-        flags="",
+        p_null=np.clip(rng.random(n) * 0.6, 0, 1),
+        flags=None,
         n_pairs=rng.integers(3, 160, n),
         n_cells=rng.integers(3, 120, n),
-        n_donors=2,
+        n_donors=4,
+        between_baseline_variance=np.nan,
+        depth_correlation=rng.uniform(-0.9, 0.9, n),
+        explained_share=rng.random(n) ** 3,
         method=method,
         baseline="cell_state",
         split="held_out",
     )
+    if flags:
+        named = frame["rank"].map({2: "ribosomal", 5: "cell_cycle;depth", 40: "mitochondrial"})
+        frame["flags"] = named.astype(object).where(named.notna(), None)
     category = pd.DataFrame({"gene": ["@cell_type"], "score": [0.2], "method": [method]})
     return pd.concat([frame, category], ignore_index=True)
 
@@ -156,6 +172,85 @@ def donor_table() -> pd.DataFrame:
     )
 
 
+def strata_table() -> pd.DataFrame:
+    """Two strata of the test pairs, the second of which skipped cells."""
+    return pd.DataFrame(
+        {
+            "stratum": ["B cell", "NK cell"],
+            "n_pairs": [120, 40],
+            "n_inputs": [120, 40],
+            "n_baselines": [88, 31],
+            "n_controls": [301, 77],
+            "n_donors_input": [4, 4],
+            "n_donors_baseline": [4, 3],
+            "n_skipped": [0, 3],
+            "reason": [None, "no 'control' cell in 'NK cell'"],
+            "split": "test",
+        }
+    )
+
+
+PLAN = {
+    "deeplift": {
+        "test": {
+            "n_pairs": 160,
+            "estimated_seconds": 4.125,
+            "estimated_peak_mb": 1180,
+            "key": "abc",
+            "seconds": 3.9,
+            "peak_mb": 1201,
+        }
+    },
+    "grad_x_delta": {
+        "test": {"n_pairs": 160, "estimated_seconds": 1.25, "estimated_peak_mb": 1190, "key": "abc"}
+    },
+}
+
+
+def label_tables() -> pd.DataFrame:
+    """Gene tables of two cell types."""
+    tables = []
+    for seed, (label, n_pairs) in enumerate({"B cell": 17, "NK cell": 6}.items()):
+        table = gene_table(40, seed=seed, flags=True).assign(category="cell_type", label=label)
+        table.loc[table["rank"].isna(), "n_pairs"] = n_pairs
+        tables.append(table)
+    return pd.concat(tables)
+
+
+def effects_table() -> pd.DataFrame:
+    """Agreement of five rankings with the effects in two cell types; one value is not defined."""
+    values = {
+        "random": (0.1, 0.2),
+        "deeplift/forward": (0.6, 0.4),
+        "hvg": (-0.3, None),
+        "log_fold_change": (0.9, 0.7),
+        "grad_x_delta/contrast": (0.3, 0.35),
+    }
+    return pd.DataFrame(
+        [
+            {"ranking": name, "label": label, "n_genes": 900, "spearman": value}
+            for name, pair in values.items()
+            for label, value in zip(("B cell", "NK cell"), pair, strict=True)
+        ]
+    )
+
+
+def enrichment_table() -> pd.DataFrame:
+    """Three gene sets of two collections, not in the order of their p."""
+    return pd.DataFrame(
+        {
+            "gene_set": ["MARKERS_T_CELLS", "HALLMARK_INTERFERON_ALPHA_RESPONSE", "OTHER"],
+            "collection": ["cells", "hallmark", "hallmark"],
+            "n_set": [50, 80, 20],
+            "n_overlap": [4, 15, 1],
+            "odds_ratio": [3.0, 40.0, 1.0],
+            "p": [1e-3, 1e-12, 0.4],
+            "p_adjusted": [1e-2, 1e-10, 0.8],
+            "genes": ["CD3D;IL7R", "ISG15;MX1", "ACTB"],
+        }
+    )
+
+
 def summary_table() -> pd.DataFrame:
     """Areas between each ranking's curve and random's."""
     return pd.DataFrame(
@@ -204,6 +299,16 @@ METRICS = {
     "recovery/hvg@30": 2,
     "pairs/n_pairs": 160,
     "pairs/n_skipped": 3,
+    "attribution/deeplift/zero_forward": 0.031,
+    "attribution/deeplift/zero_backward": 0.032,
+    "attribution/deeplift/zero_importance": 0.031,
+    "attribution/grad_x_delta/zero_forward": 0.31,
+    "attribution/grad_x_delta/zero_backward": 0.47,
+    "attribution/grad_x_delta/zero_importance": 0.02,
+    "attribution/deeplift/n_donors_input": 4,
+    "attribution/deeplift/n_donors_baseline": 4,
+    "attribution/deeplift/n_skipped_pairs": 0,
+    "effects/deeplift/forward": 0.5,
     "oddity/of_someone": 1.5,
 }
 DATA_REPORT = {
@@ -241,11 +346,16 @@ def write_run(
         "training.csv": history_table(),
         "confusion.parquet": confusion_table(),
         "test_donors.parquet": donor_table(),
-        "attributions/genes.parquet": gene_table(n_genes),
+        "attributions/genes.parquet": gene_table(n_genes, flags=True),
         "attributions/pairs.parquet": pair_table(),
         "attributions/grad_x_delta/genes.parquet": gene_table(
             n_genes, seed=1, method="grad_x_delta"
         ),
+        "attributions/strata.parquet": strata_table(),
+        "attributions/plan.json": PLAN,
+        "attributions/genes_by_label.parquet": label_tables(),
+        "attributions/effects.parquet": effects_table(),
+        "attributions/enrichment.parquet": enrichment_table(),
         "pruning/curves.parquet": curves_table(),
         "pruning/summary.parquet": summary_table(),
         "progress.jsonl": '{"stage": "train", "seconds": 61.2, "peak_memory_mb": 900}\n'

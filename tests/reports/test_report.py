@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from gradgene import plotting
 from gradgene.reports import RunFiles, write_figures, write_report
-from gradgene.reports.figures import legible
+from gradgene.reports.figures import _figures, legible
 from gradgene.reports.html import _island
 from gradgene.reports.numbers import number, percent
 from gradgene.reports.sections import ledger_table, other_metrics
@@ -25,13 +26,23 @@ from tests.reports.synthetic import (
     confusion_table,
     curves_table,
     donor_table,
+    effects_table,
+    enrichment_table,
     gene_table,
+    label_tables,
     pair_table,
+    strata_table,
     write_run,
 )
 
 # What makes every figure but the one of completeness.
-DRAWN = ("pruning/curves.parquet", "training.csv", "attributions/genes.parquet")
+DRAWN = (
+    "pruning/curves.parquet",
+    "training.csv",
+    "attributions/genes.parquet",
+    "attributions/effects.parquet",
+    "attributions/enrichment.parquet",
+)
 EVIL = "<script>alert(1)</script>"
 PARTS = (
     "config.yaml",
@@ -44,6 +55,11 @@ PARTS = (
     "attributions/genes.parquet",
     "attributions/pairs.parquet",
     "attributions/grad_x_delta/genes.parquet",
+    "attributions/strata.parquet",
+    "attributions/plan.json",
+    "attributions/genes_by_label.parquet",
+    "attributions/effects.parquet",
+    "attributions/enrichment.parquet",
     "pruning/curves.parquet",
     "pruning/summary.parquet",
     "progress.jsonl",
@@ -99,9 +115,13 @@ def test_figures_exist_and_are_what_they_say(finished: tuple[Path, dict[str, Pat
     folder, figures = finished
     assert set(figures) == {
         "training_curves",
-        "score_distribution",
-        "scores_by_gene",
         "top_genes",
+        "distribution_importance",
+        "distribution_forward",
+        "distribution_backward",
+        "scores_by_gene",
+        "effects",
+        "enrichment",
         "pruning_lowest_first",
         "pruning_highest_first",
         "completeness",
@@ -119,6 +139,56 @@ def test_figures_are_the_same_every_time(tmp_path: Path) -> None:
     first = {p: p.with_suffix(".svg").read_bytes() for p in write_figures(run).values()}
     again = {p: p.with_suffix(".svg").read_bytes() for p in write_figures(run).values()}
     assert list(first) == [tmp_path / "figures" / "completeness.png"] and first == again
+
+
+def test_distributions_are_of_what_the_table_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genes = gene_table(60).assign(backward=float("nan"))
+    panel = [f"X{i}" for i in range(5)] + sorted(genes["gene"], reverse=True)
+    parts = {
+        **dict.fromkeys(DRAWN),
+        "attributions/genes.parquet": genes,
+        "attributions/pairs.parquet": None,
+        "checkpoints/hf/vocabulary.json": {"genes": panel},
+    }
+    run = RunFiles.read(write_run(tmp_path, parts))
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(plotting, "top_genes", lambda genes: drawn.update(top=genes))
+    monkeypatch.setattr(
+        plotting,
+        "score_distribution",
+        lambda scores, title, zero_share: drawn.update({title: (len(scores), zero_share)}),
+    )
+    monkeypatch.setattr(
+        plotting, "scores_by_gene", lambda scores, names, order: drawn.update({order: names})
+    )
+    for _, draw in _figures(run):
+        draw()
+    assert list(drawn) == [
+        *("top", "Importance (forward): deeplift", "Forward attribution: deeplift"),
+        "in the order of the model's panel",
+    ]
+    assert drawn["Forward attribution: deeplift"] == (60, 0.031)
+    names = drawn["in the order of the model's panel"]
+    assert names == sorted(names, reverse=True) and len(names) == 60, "as in the vocabulary"
+
+
+def test_effects_of_many_rankings_keep_the_main_one_both_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"deeplift/{i}{s}" for i in ("forward", "backward", "contrast") for s in ("", "/abs")]
+    names += [f"m{i}/forward" for i in range(12)] + ["random", "log_fold_change"]
+    effects = pd.DataFrame({"ranking": names, "label": "B cell", "spearman": 0.5})
+    run = RunFiles.read(write_run(tmp_path, {"attributions/effects.parquet": effects}, n_genes=60))
+    drawn: list[Any] = []
+    monkeypatch.setattr(plotting, "effect_correlations", lambda *args: drawn.append(args))
+    dict(_figures(run))["effects"]()
+    ((shown, main),) = drawn
+    assert main == "deeplift/forward"
+    kept = set(shown["ranking"])
+    assert {"deeplift/forward", "deeplift/forward/abs", "random", "log_fold_change"} <= kept
+    assert not kept & {"deeplift/backward", "deeplift/contrast/abs"}
 
 
 def test_an_empty_figure_is_left_out_and_said(
@@ -167,6 +237,22 @@ def test_report_says_the_question_and_the_verdict(tmp_path: Path) -> None:
     asks_for_nothing(page)
 
 
+def evil_evidence() -> dict[str, object]:
+    """Tables of pairs and of evidence in which every name is a script."""
+    skipped = pd.DataFrame({"method": [EVIL], "pair": [1], "input": [EVIL], "reason": [EVIL]})
+    labels = label_tables().assign(label=EVIL)
+    labels["gene"] = EVIL
+    return {
+        "attributions/strata.parquet": strata_table().assign(stratum=EVIL, reason=EVIL),
+        "attributions/skipped_pairs.parquet": skipped,
+        "attributions/plan.json": {EVIL: {EVIL: {"n_pairs": 1, "estimated_seconds": 1.0}}},
+        "attributions/genes_by_label.parquet": labels,
+        "attributions/effects.parquet": effects_table().assign(ranking=EVIL, label=EVIL),
+        "attributions/enrichment.parquet": enrichment_table().assign(gene_set=EVIL, genes=EVIL),
+        "attributions/grad_x_delta/genes.parquet": gene_table(60, method=EVIL),
+    }
+
+
 def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
     genes = gene_table(60)
     genes.loc[genes["rank"] == 1, "gene"] = EVIL
@@ -181,11 +267,13 @@ def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
             "data_report.json": {**DATA_REPORT, "notes": [EVIL]},
             "confusion.parquet": confusion_table().replace("control", EVIL),
             "test_donors.parquet": donor_table().assign(donor=[EVIL, "1256"]),
+            **evil_evidence(),
         },
     )
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert EVIL not in html and "<!--" not in html
-    assert EVIL in page.text
+    for part in ("Pairs by stratum", "Pairs left out", "each label", "Gene sets", "published eff"):
+        assert EVIL in page.text.split(part)[-1][:1200], part
     assert [row[1] for row in page.island()["rows"][:2]] == [EVIL, "<!--<script>"]
     assert len(page.scripts) == 2
 
@@ -217,6 +305,27 @@ def test_genes_without_optional_columns(tmp_path: Path) -> None:
     page = report(tmp_path, {**dict.fromkeys(PARTS), "attributions/genes.parquet": bare})
     assert page.island()["rows"] == [[1, "A", 2.0], [2, "B", 1.0]]
     assert "Pruning" not in page.text and "The command was not recorded" in page.text
+
+
+def test_evidence_is_shown(tmp_path: Path) -> None:
+    page = report(tmp_path)
+    for text in (
+        *("Pairs by stratum", "no 'control' cell in 'NK cell'", "Seconds, measured"),
+        *("The best genes without a technical flag", "Flagged genes among the 30 best"),
+        *("Ribosomal protein", "The best genes of each label", "Scores that are exactly zero"),
+        *("59 %", "no target", "HALLMARK_INTERFERON_ALPHA_RESPONSE", "log_fold_change"),
+        *("2 of the 30 best genes carry a technical flag", "What the columns mean"),
+    ):
+        assert text in page.text, text
+    assert "Pairs left out" not in page.text and "have no intervals" not in page.text
+
+
+def test_without_intervals_the_report_says_why(tmp_path: Path) -> None:
+    genes = gene_table(60).assign(ci_low=float("nan"), ci_high=float("nan"))
+    metrics = METRICS | {"attribution/deeplift/n_donors_input": 2}
+    page = report(tmp_path, {"attributions/genes.parquet": genes, "metrics.json": metrics})
+    assert page.text.count("Scores have no intervals: 2 donors on the input side") == 2
+    assert "technical flag" not in page.text.split("Genes", 2)[2].split("What the columns")[0]
 
 
 def test_confusion_and_donors_are_shown(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from gradgene.reports import RunFiles
 from gradgene.reports.run_files import write_atomically
 from tests.reports.synthetic import CONFIG, METRICS, write_run
 
+VOCABULARY = {"genes": ["B2M", "ISG15"], "categories": {}}
+
 
 def test_a_whole_run(tmp_path: Path) -> None:
     run = RunFiles.read(write_run(tmp_path))
@@ -56,6 +58,35 @@ def test_the_main_ranking_need_not_be_named(
 ) -> None:
     run = RunFiles.read(write_run(tmp_path, {"config.yaml": {**CONFIG, "ranking": ranking}}))
     assert run.main_ranking == wanted
+
+
+def test_evidence_is_read(tmp_path: Path) -> None:
+    run = RunFiles.read(write_run(tmp_path, {"checkpoints/hf/vocabulary.json": VOCABULARY}))
+    assert run.panel == ("B2M", "ISG15")
+    assert run.plan is not None
+    assert run.plan[["method", "n_pairs", "seconds"]].fillna(-1).to_numpy().tolist() == [
+        ["deeplift", 160, 3.9],
+        ["grad_x_delta", 160, -1],
+    ]
+    for table in (run.strata, run.genes_by_label, run.effects, run.enrichment):
+        assert table is not None and len(table)
+    assert run.skipped_pairs is None
+    assert run.ranking_name == "deeplift/forward"
+    assert RunFiles(path=tmp_path).ranking_name is None
+
+
+@pytest.mark.parametrize("plan", ["[]", '{"deeplift": 3}', '{"deeplift": {"test": 1}}'])
+def test_a_plan_of_another_shape_is_named(tmp_path: Path, plan: str) -> None:
+    write_run(tmp_path, {"attributions/plan.json": plan}, n_genes=20)
+    with pytest.raises(OutputError, match=r"plan\.json"):
+        RunFiles.read(tmp_path)
+
+
+def test_an_evidence_table_without_its_columns_is_named(tmp_path: Path) -> None:
+    effects = pd.DataFrame({"ranking": ["a"], "spearman": [0.5]})
+    write_run(tmp_path, {"attributions/effects.parquet": effects}, n_genes=20)
+    with pytest.raises(OutputError, match="the effects table has no column 'label'"):
+        RunFiles.read(tmp_path)
 
 
 def test_only_attributions(tmp_path: Path) -> None:

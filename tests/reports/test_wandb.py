@@ -164,11 +164,15 @@ def test_offline_run_can_be_read_back(
     assert {("genes", "kang_ifnb-genes"), ("curves", "kang_ifnb-curves")} <= artifacts
     assert ("checkpoint", "kang_ifnb-checkpoint") in artifacts
     media = file.parent / "files" / "media"
-    (genes,) = media.glob("table/genes_*.json")
+    (genes,) = media.glob("table/genes_[0-9]*.json")
     table = json.loads(genes.read_text())
     assert len(table["data"]) == 500 and table["columns"][0] == "gene"
     (pairs,) = media.glob("table/pairs_*.json")
     assert len(json.loads(pairs.read_text())["data"]) == 160
+    for name, rows in (("strata", 2), ("effects", 10), ("enrichment", 3), ("genes_by_label", 60)):
+        (table_file,) = media.glob(f"table/{name}_*.json")
+        assert len(json.loads(table_file.read_text())["data"]) == rows, name
+    assert not list(media.glob("table/skipped_pairs_*.json"))
     (image,) = media.glob("images/figures/top_genes_*.png")
     assert image.read_bytes() == PNG
     assert capfd.readouterr().out == ""

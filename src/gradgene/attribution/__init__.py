@@ -8,7 +8,12 @@ from gradgene.attribution.grad_x_delta import GradXDelta
 from gradgene.attribution.gradient_shap import GradientShap
 from gradgene.attribution.input_x_gradient import InputXGradient
 from gradgene.attribution.integrated_gradients import IntegratedGradients
-from gradgene.attribution.method import Attribution, AttributionMethod, DirectionScores
+from gradgene.attribution.method import (
+    Attribution,
+    AttributionMethod,
+    DirectionScores,
+    NotFiniteError,
+)
 from gradgene.attribution.random_scores import RandomScores
 from gradgene.attribution.registry import METHODS, build_method
 from gradgene.attribution.remove_occlusion import RemoveOcclusion
@@ -31,6 +36,7 @@ __all__ = [
     "GradientShap",
     "InputXGradient",
     "IntegratedGradients",
+    "NotFiniteError",
     "RandomScores",
     "RemoveOcclusion",
     "SwapOcclusion",

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gradgene.attribution.members import Layer
+from gradgene.attribution.members import Layer, embed_members, read_members
 from gradgene.attribution.method import DirectionScores, EmbeddingMethod
 from gradgene.attribution.target import BoundTarget
 from gradgene.models import PhenotypeGeneTransformer
@@ -87,18 +87,8 @@ class CaptumMethod(EmbeddingMethod):
                 shown_t, i, b = _pair(blended, p, model)
                 scores_t = self.explain(reader, layer, i, b).detach().sum(dim=-1)[0]
                 scores_pt[p, shown_t] = scores_t.to(scores_pt)  # Captum may answer in float32
-        with torch.no_grad():
-            f_i, f_b = (
-                target.read(model.read(model.embed(m), m.attention_mask_nt, target.category))
-                for m in (blended.input, blended.baseline)
-            )
-        return DirectionScores(
-            scores_pt=scores_pt,
-            embedding_pt=scores_pt,
-            presence_pt=None,
-            f_input_p=f_i,
-            f_baseline_p=f_b,
-        )
+        f_i, f_b = read_members(model, "total", embed_members(model, blended), target)
+        return DirectionScores.of_parts(scores_pt, None, f_i, f_b)
 
 
 def _pair(

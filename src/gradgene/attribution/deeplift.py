@@ -26,7 +26,7 @@ from typing import ClassVar
 
 import torch
 
-from gradgene.attribution.members import embed_members, logits_at
+from gradgene.attribution.members import embed_members, logits_at, presence_share
 from gradgene.attribution.method import DirectionScores, EmbeddingMethod
 from gradgene.attribution.propagation import PairTape, presence_like
 from gradgene.attribution.target import BoundTarget
@@ -73,12 +73,7 @@ class DeepLift(EmbeddingMethod):
             materialize_grads=True,
         )
         embedding_pt = (m_ptd * members.difference_ptd).sum(dim=-1, dtype=presence_pt.dtype)
-        if self.layer == "value":
-            presence_pt = torch.zeros_like(presence_pt)
-        return DirectionScores(
-            scores_pt=embedding_pt + presence_pt,
-            embedding_pt=embedding_pt,
-            presence_pt=presence_pt,
-            f_input_p=target.read(z_i),
-            f_baseline_p=target.read(z_b),
+        presence_pt = presence_share(self.layer, presence_pt)
+        return DirectionScores.of_parts(
+            embedding_pt, presence_pt, target.read(z_i), target.read(z_b)
         )

@@ -98,14 +98,8 @@ class CellGradientMethod(EmbeddingMethod):
                 x_ntd, _, mask_nt = cells.embed(model, rows, self.layer)
                 f_n[rows] = read_at(model, self.layer, x_ntd, mask_nt, target)
         return [
-            DirectionScores(
-                scores_pt=scores_pt,
-                embedding_pt=scores_pt,
-                presence_pt=None,
-                f_input_p=f_n[of[2 * i]],
-                f_baseline_p=f_n[of[2 * i + 1]],
-            )
-            for i, scores_pt in enumerate(scores)
+            DirectionScores.of_parts(scores_pt, None, f_n[inputs_p], f_n[baselines_p])
+            for scores_pt, inputs_p, baselines_p in zip(scores, of[::2], of[1::2], strict=True)
         ]
 
     def _differentiated(

@@ -13,7 +13,16 @@ from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch
 from gradgene.tokens import TokenBatch
 
-__all__ = ["Layer", "Members", "embed_members", "embed_tokens", "logits_at", "read_at"]
+__all__ = [
+    "Layer",
+    "Members",
+    "embed_members",
+    "embed_tokens",
+    "logits_at",
+    "presence_share",
+    "read_at",
+    "read_members",
+]
 
 #: Where scores are read: the normalised sum of both embeddings, or the share that the value (bin,
 #: label) or the identity (gene, category) has in it.
@@ -47,6 +56,10 @@ class Members:
 
     def __len__(self) -> int:
         return len(self.mask_input_pt)
+
+    def take(self, rows: Tensor, length: int | None = None) -> Members:
+        """The pairs at these positions, in this order; with `length` only that many positions."""
+        return Members(**{name: x[rows, :length] for name, x in vars(self).items()})
 
     def mixed(self, from_baseline_pt: Tensor) -> tuple[Tensor, Tensor]:
         """The input with the baseline's state at some positions: points and mask.
@@ -108,3 +121,19 @@ def read_at(
 ) -> Tensor:
     """f (cells,) for points of the layer's space."""
     return target.read(logits_at(model, layer, x_ntd, mask_nt, target.category))
+
+
+@torch.no_grad()
+def read_members(
+    model: PhenotypeGeneTransformer, layer: Layer, members: Members, target: BoundTarget
+) -> tuple[Tensor, Tensor]:
+    """f (pairs,) of the inputs and of the baselines, each with its own mask; no gradient."""
+    return (
+        read_at(model, layer, members.x_input_ptd, members.mask_input_pt, target),
+        read_at(model, layer, members.x_baseline_ptd, members.mask_baseline_pt, target),
+    )
+
+
+def presence_share(layer: Layer, presence_pt: Tensor) -> Tensor:
+    """The layer's share of presence: none at "value", as that a gene is there is its identity."""
+    return torch.zeros_like(presence_pt) if layer == "value" else presence_pt

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -22,11 +23,16 @@ __all__ = [
     "AttributionMethod",
     "DirectionScores",
     "EmbeddingMethod",
+    "NotFiniteError",
     "require_positive",
 ]
 
 #: The denominator of the relative delta never falls below this share of Σ|score| (spec 0 §3).
 DELTA_FLOOR = 0.01
+
+
+class NotFiniteError(AttributionError):
+    """Scores of some pairs, or f, are NaN or infinite; the other pairs may be sound."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,50 @@ class DirectionScores:
         if self.scores_pt.shape != self.embedding_pt.shape or self.f_input_p.ndim != 1:
             raise AttributionError("scores, parts and scalars differ in shape")
 
+    @classmethod
+    def of_parts(
+        cls,
+        embedding_pt: Tensor,
+        presence_pt: Tensor | None,
+        f_input_p: Tensor,
+        f_baseline_p: Tensor,
+    ) -> DirectionScores:
+        """Scores that are the sum of these parts."""
+        return cls(
+            scores_pt=embedding_pt if presence_pt is None else embedding_pt + presence_pt,
+            embedding_pt=embedding_pt,
+            presence_pt=presence_pt,
+            f_input_p=f_input_p,
+            f_baseline_p=f_baseline_p,
+        )
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> DirectionScores:
+        """Every tensor changed alike."""
+        changed: dict[str, Any] = {
+            name: None if x is None else change(x) for name, x in vars(self).items()
+        }
+        return DirectionScores(**changed)
+
+    @property
+    def is_finite_p(self) -> Tensor:
+        """(pairs,) bool: neither a score nor f is NaN or infinite."""
+        read_p = self.f_input_p + self.f_baseline_p
+        return torch.isfinite(self.scores_pt).all(dim=1) & torch.isfinite(read_p)
+
+    @property
+    def broken(self) -> list[str]:
+        """Parts that are NaN or infinite anywhere: embedding or presence scores, values of f."""
+        parts = {
+            "embedding scores": [self.embedding_pt],
+            "presence scores": [] if self.presence_pt is None else [self.presence_pt],
+            "values of f": [self.f_input_p, self.f_baseline_p],
+        }
+        return [
+            name
+            for name, tensors in parts.items()
+            if not all(bool(torch.isfinite(x).all()) for x in tensors)
+        ]
+
     @property
     def delta_p(self) -> Tensor:
         """(pairs,) what the scores leave unexplained: f_input - f_baseline - Σ scores."""
@@ -68,39 +118,18 @@ class DirectionScores:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> DirectionScores:
         """The same scores on another device."""
-        presence_pt = self.presence_pt
-        if presence_pt is not None:
-            presence_pt = presence_pt.to(device, non_blocking=non_blocking)
-        return DirectionScores(
-            scores_pt=self.scores_pt.to(device, non_blocking=non_blocking),
-            embedding_pt=self.embedding_pt.to(device, non_blocking=non_blocking),
-            presence_pt=presence_pt,
-            f_input_p=self.f_input_p.to(device, non_blocking=non_blocking),
-            f_baseline_p=self.f_baseline_p.to(device, non_blocking=non_blocking),
-        )
+        return self.mapped(lambda x: x.to(device, non_blocking=non_blocking))
 
     def widened(self) -> DirectionScores:
         """Scores of half-precision weights in float32, which tables can hold; others unchanged."""
         if self.scores_pt.dtype in (torch.float32, torch.float64):
             return self
-        presence_pt = self.presence_pt
-        return DirectionScores(
-            scores_pt=self.scores_pt.float(),
-            embedding_pt=self.embedding_pt.float(),
-            presence_pt=None if presence_pt is None else presence_pt.float(),
-            f_input_p=self.f_input_p.float(),
-            f_baseline_p=self.f_baseline_p.float(),
-        )
+        return self.mapped(Tensor.float)
 
     def negated(self) -> DirectionScores:
         """The scores of the swapped pair under a symmetric, complete method."""
-        return DirectionScores(
-            scores_pt=-self.scores_pt,
-            embedding_pt=-self.embedding_pt,
-            presence_pt=None if self.presence_pt is None else -self.presence_pt,
-            f_input_p=self.f_baseline_p,
-            f_baseline_p=self.f_input_p,
-        )
+        negated = self.mapped(torch.neg)
+        return replace(negated, f_input_p=self.f_baseline_p, f_baseline_p=self.f_input_p)
 
 
 @dataclass(frozen=True)
@@ -146,11 +175,11 @@ class Attribution:
                     expected=str(tuple(shape)),
                     found=str(tuple(scores_pt.shape)),
                 )
-            read_p = scores.f_input_p + scores.f_baseline_p
-            bad_p = ~(torch.isfinite(scores_pt).all(dim=1) & torch.isfinite(read_p))
+            bad_p = ~scores.is_finite_p
             if bool(bad_p.any()):
-                raise AttributionError(
-                    f"{name} scores or f are NaN or infinite in {int(bad_p.sum())} of "
+                what = " and ".join(scores.broken or ["scores"])
+                raise NotFiniteError(
+                    f"{name} {what} are NaN or infinite in {int(bad_p.sum())} of "
                     f"{len(bad_p)} pairs",
                     where=f"attribution.method={self.method}",
                     found=f"first at pair {int(bad_p.nonzero()[0])} of the batch",

@@ -17,7 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradgene.attribution.members import Layer, Members, embed_members, read_at
+from gradgene.attribution.members import (
+    Layer,
+    Members,
+    embed_members,
+    presence_share,
+    read_at,
+    read_members,
+)
 from gradgene.attribution.method import DirectionScores
 from gradgene.attribution.target import BoundTarget
 from gradgene.models import AttentionCore, PhenotypeGeneTransformer
@@ -76,19 +83,14 @@ class PathIntegral:
         rows = torch.arange(n_pairs * len(nodes), device=embedding_pt.device)
         for some in rows.split(max(1, positions // length)):
             pair_r, node_r = some // len(nodes), some % len(nodes)
-            embedding_rt, presence_rt = self._at(_rows(members, pair_r), share_k[node_r])
-            weight_r1, n = weight_k[node_r, None], embedding_rt.shape[1]
+            n = _longest(members, pair_r)
+            embedding_rt, presence_rt = self._at(members.take(pair_r, n), share_k[node_r])
+            weight_r1 = weight_k[node_r, None]
             embedding_pt[:, :n].index_add_(0, pair_r, weight_r1 * embedding_rt)
             presence_pt[:, :n].index_add_(0, pair_r, weight_r1 * presence_rt)
-        if self.layer == "value":
-            presence_pt = torch.zeros_like(presence_pt)
-        return DirectionScores(
-            scores_pt=embedding_pt + presence_pt,
-            embedding_pt=embedding_pt,
-            presence_pt=presence_pt,
-            f_input_p=self._read(members.x_input_ptd, members.mask_input_pt),
-            f_baseline_p=self._read(members.x_baseline_ptd, members.mask_baseline_pt),
-        )
+        f_i, f_b = read_members(self.model, self.layer, members, self.target)
+        presence_pt = presence_share(self.layer, presence_pt)
+        return DirectionScores.of_parts(embedding_pt, presence_pt, f_i, f_b)
 
     def _at(self, members: Members, share_r: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (rows, positions) that the gradient at one share of each row's path would give."""
@@ -112,16 +114,11 @@ class PathIntegral:
         embedding_rt = (g_x_rtd * members.difference_ptd).sum(dim=-1, dtype=share_r.dtype)
         return embedding_rt, rise_rt * g_b_rt / p_rt
 
-    @torch.no_grad()
-    def _read(self, x_ptd: Tensor, mask_pt: Tensor) -> Tensor:
-        return read_at(self.model, self.layer, x_ptd, mask_pt, self.target)
 
-
-def _rows(members: Members, pair_r: Tensor) -> Members:
-    """These pairs without the empty positions behind the longest of them."""
+def _longest(members: Members, pair_r: Tensor) -> int:
+    """Positions up to the last token of any of these pairs: those behind cost time for nothing."""
     some_pt = members.mask_input_pt[pair_r] | members.mask_baseline_pt[pair_r]
-    n = 1 + int(some_pt.any(dim=0).nonzero().max())
-    return Members(**{name: x[pair_r, :n] for name, x in vars(members).items()})
+    return 1 + int(some_pt.any(dim=0).nonzero().max())
 
 
 def _attend(bias_nt: Tensor, q: Tensor, k: Tensor, v: Tensor, mask_nt: Tensor) -> Tensor:

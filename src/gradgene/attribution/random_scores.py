@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradgene.attribution.members import embed_members, read_at
+from gradgene.attribution.members import embed_members, read_members
 from gradgene.attribution.method import AttributionMethod, DirectionScores
 from gradgene.attribution.occlusion import explained_tokens
 from gradgene.attribution.target import BoundTarget
@@ -65,18 +65,11 @@ class RandomScores(AttributionMethod):
         """Scores of the input against the baseline; the target is already masked."""
         members = embed_members(model, blended)
         mask_i, mask_b = members.mask_input_pt, members.mask_baseline_pt
-        f_i = read_at(model, "total", members.x_input_ptd, mask_i, target)
-        f_b = read_at(model, "total", members.x_baseline_ptd, mask_b, target)
+        f_i, f_b = read_members(model, "total", members, target)
         scored_pt = explained_tokens(model, blended.gene_ids_pt, target) & (mask_i | mask_b)
         normal_pt = _normal(self._hashes(blended, scored_pt))
         scores_pt = normal_pt.masked_fill(~scored_pt, 0).to(f_i.dtype)
-        return DirectionScores(
-            scores_pt=scores_pt,
-            embedding_pt=scores_pt,
-            presence_pt=None,
-            f_input_p=f_i,
-            f_baseline_p=f_b,
-        )
+        return DirectionScores.of_parts(scores_pt, None, f_i, f_b)
 
     def _hashes(self, blended: BlendedBatch, scored_pt: Tensor) -> Tensor:
         """(pairs, positions) int64, for each token of each pair."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from gradgene.attribution.method import AttributionMethod
 from gradgene.attribution.target import Target, TargetKind
+from gradgene.errors import AttributionError
 
 __all__ = ["AttributionSettings"]
 
@@ -28,6 +29,17 @@ class AttributionSettings:
     batch_tokens
         Padded tokens a batch of pairs, per member; for methods that work per cell those of the
         cells differentiated together, while a batch has many times as many pairs.
+    on_error
+        What to do with a pair whose scores are NaN or infinite: "stop", or "skip" to leave it out
+        and list it.
+    keep_every_s
+        Seconds after which what was done is kept, for the same command to go on there if it is
+        broken off; 0 keeps every batch.
+
+    Raises
+    ------
+    AttributionError
+        If a batch may hold no token, or the seconds are negative.
     """
 
     method: AttributionMethod
@@ -36,6 +48,18 @@ class AttributionSettings:
     normalize: Literal["none", "l2"] = "none"
     save: Literal["table", "pairs"] = "table"
     batch_tokens: int = 8192
+    on_error: Literal["stop", "skip"] = "stop"
+    keep_every_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_tokens", 1), ("keep_every_s", 0)):
+            if not getattr(self, name) >= least:
+                raise AttributionError(
+                    "is too small",
+                    where=f"attribution.{name}",
+                    expected=f"at least {least}",
+                    found=str(getattr(self, name)),
+                )
 
     def target(self, category: str, label: str, against: str) -> Target:
         """The scalar for a contrast of two labels."""

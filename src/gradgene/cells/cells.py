@@ -28,7 +28,7 @@ class Cells:
     matrix_ng
         (cells, genes) CSR float32; counts or log-normalised values as `schema.values` says.
     obs
-        One row a cell, indexed by cell name; phenotype columns and donor as strings or NaN.
+        One row a cell, indexed by cell name; phenotypes, donor and batch as strings or NaN.
     genes, ensembl_ids
         Names by column; Ensembl ids are "" where the file has none.
     schema

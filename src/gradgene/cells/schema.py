@@ -14,7 +14,7 @@ ValueKind = Literal["counts", "lognorm"]
 
 @dataclass(frozen=True)
 class CellSchema:
-    """Which parts of a cell file hold expression, genes, phenotypes and donors.
+    """Which parts of a cell file hold expression, genes, phenotypes, donors and batches.
 
     Parameters
     ----------
@@ -28,6 +28,8 @@ class CellSchema:
         "counts" (raw UMI counts) or "lognorm" (log1p of counts scaled to a common depth).
     gene_key
         Var column with the gene names; None for the var index.
+    batch
+        Obs column of the technical batch, or None; it is read to judge scores by.
     """
 
     phenotypes: tuple[str, ...]
@@ -35,6 +37,7 @@ class CellSchema:
     layer: str | None = None
     values: ValueKind = "counts"
     gene_key: str | None = None
+    batch: str | None = None
 
     def __post_init__(self) -> None:
         if not self.phenotypes:

@@ -33,7 +33,7 @@ class CellShards:
     files
         The files, in the order of their cells.
     obs
-        One row a wanted cell, indexed by cell name; phenotypes, donor and filter columns as
+        One row a wanted cell, indexed by cell name; phenotypes, donor, batch and filter columns as
         categoricals, missing labels NaN. Cell names that occur in two files get the file's name in
         front.
     genes, ensembl_ids
@@ -208,14 +208,15 @@ def wanted_columns(
     LabelError
         If one is not `present`.
     """
-    wanted = [*schema.phenotypes, *([schema.donor] if schema.donor else []), *query.filters]
+    named = [column for column in (schema.donor, schema.batch) if column]
+    wanted = [*schema.phenotypes, *named, *query.filters]
     for column in wanted:
         if column not in present:
             raise LabelError(
                 f"has no obs column {column!r}",
                 where=where,
                 expected=f"one of {closest(column, present, n=30)}",
-                fix="correct data.phenotypes, study.donor or study.filters",
+                fix="correct data.phenotypes, study.donor, study.batch or study.filters",
             )
     return list(dict.fromkeys(wanted))
 

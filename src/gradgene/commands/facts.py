@@ -53,6 +53,11 @@ class StudyFacts(RunFacts):
         The two labels of `target` that make the members of a pair.
     match_on
         Categories that must be equal within a pair.
+    by
+        Category whose labels get gene tables of their own, or null.
+    batch
+        Obs column that names the technical batch, or null; how much of a score it explains is
+        reported.
     compare
         Further attribution leaves computed on the same model and pairs.
     """
@@ -61,6 +66,8 @@ class StudyFacts(RunFacts):
     input: str
     baseline: str
     match_on: tuple[str, ...] = ()
+    by: str | None = None
+    batch: str | None = None
     compare: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

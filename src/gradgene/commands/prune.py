@@ -12,10 +12,10 @@ from rich.progress import track
 from gradgene.cells import Cells
 from gradgene.commands.attribute import main_importance, ranking_names
 from gradgene.commands.binding import build
+from gradgene.commands.evaluate import check_evaluation, evaluate
 from gradgene.commands.options import Options
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import OutputError, RankingError, closest
-from gradgene.evaluation import KnownGenes, recovered
 from gradgene.pruning import (
     GeneRanking,
     Judged,
@@ -50,11 +50,11 @@ def check_pruning(work: Workspace) -> None:
     Raises
     ------
     GradgeneError
-        For an impossible grid, a ranking that will not be computed, or a missing file of genes.
+        For an impossible grid, a ranking that will not be computed, or an impossible evaluation.
     """
     settings: PruningSettings = build(work.cfg.pruning)
     build(work.cfg.ranking)
-    build(work.cfg.evaluation).read()
+    check_evaluation(work)
     if isinstance(settings.rankings, tuple):
         known = [name for a in work.attributions for name in ranking_names(work, a)]
         for name in settings.rankings:
@@ -72,7 +72,7 @@ def require_ranking(name: str, known: Iterable[str]) -> None:
 
 
 def prune_genes(work: Workspace) -> None:
-    """Write the rankings used, the curves and the areas against random, and count known genes."""
+    """Write the rankings used, the curves and the areas against random, and judge rankings."""
     settings: PruningSettings = build(work.cfg.pruning)
     training = work.data.part("train")
     from_pairs = read_rankings(work, "pruning")
@@ -92,7 +92,7 @@ def prune_genes(work: Workspace) -> None:
     write_parquet(curve.summary(), folder / "summary.parquet")
     n_labels = len(work.loaded.vocabulary.label_ids(work.facts.target))
     work.add_metrics({"pruning/chance": 1 / n_labels})
-    count_known(work, [*read_rankings(work, "attributions"), *controls])
+    evaluate(work, [*read_rankings(work, "attributions"), *controls])
 
 
 def judged_cells(work: Workspace) -> Judged:
@@ -171,19 +171,6 @@ def pick(
     for name in names:
         require_ranking(name, by_name)
     return [by_name[name] for name in names]
-
-
-def count_known(work: Workspace, rankings: list[GeneRanking]) -> None:
-    """How many of the best genes of each ranking are known; random ones are averaged."""
-    evaluation: KnownGenes = build(work.cfg.evaluation)
-    known = evaluation.read()
-    if known is None:
-        return
-    counts = pd.DataFrame(
-        [(r.name, recovered(r, known, evaluation.top_k)) for r in rankings], columns=["name", "n"]
-    )
-    means = counts.groupby("name", sort=False)["n"].mean()
-    work.add_metrics({f"recovery/{name}@{evaluation.top_k}": n for name, n in means.items()})
 
 
 def _new(rankings: list[GeneRanking], before: list[GeneRanking]) -> list[GeneRanking]:

@@ -1,21 +1,33 @@
-"""`gradgene report RUN…`: remake the report of one run, or join several in one table."""
+"""`gradgene report RUN…`: remake the report of one run, or join several in one table.
+
+gradgene report RUN
+    Figures and report.html again; --wandb also logs the run.
+gradgene report RUN RUN … [out=FILE.csv|FILE.parquet]
+    Figures of each run and medians over runs. Where the runs hold out three donors or more between
+    them, also their genes in one table, with intervals over donors; out= writes all of it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from gradgene.commands.options import Options
 from gradgene.errors import ConfigError, OutputError
+from gradgene.genes import DonorScores, pool_donors
 from gradgene.reports import RunFiles, wandb, write_figures, write_report
+from gradgene.store import atomic_path
 
-__all__ = ["call", "compare_runs"]
+__all__ = ["call", "compare_runs", "pooled_genes"]
 
 #: Points of the pruning curves shown when several runs are joined: (order, ratio).
 POINTS = (("lowest_first", 0.95), ("highest_first", 0.02))
+#: Genes of the pooled table that are printed.
+TOP = 15
 
 
 def call(options: Options) -> None:
@@ -24,23 +36,89 @@ def call(options: Options) -> None:
         raise ConfigError(
             "needs the folder of a run", where="gradgene report", fix="gradgene report runs/demo"
         )
+    out = _out(options)
     folders = [Path(word) for word in options.words]
     if len(folders) > 1:  # a sweep's folder also holds Hydra's own files, which a glob names
         folders = [folder for folder in folders if not folder.is_file()]
     runs = [read_run(folder) for folder in folders]
     console = Console(soft_wrap=True)
     if len(runs) == 1:
+        if out is not None:
+            raise ConfigError("is for several runs", where="out", fix="give more than one folder")
         figures = write_figures(runs[0])
         console.print(f"report:  {write_report(runs[0], figures).resolve().as_uri()}")
         if options.wandb:
             console.print(f"logged to Weights & Biases ({wandb.send(runs[0], figures)})")
         return
     quality, rankings = compare_runs(runs)
-    for title, frame in ((f"{len(runs)} runs", quality), ("median over runs", rankings)):
+    tables = {f"{len(runs)} runs": quality, "median over runs": rankings}
+    genes = pooled_genes(runs)
+    if genes is not None:
+        tables[f"best genes over {genes['n_donors'].max()} donors"] = genes.head(TOP)
+    for title, frame in tables.items():
         table = Table(*frame.columns, title=title)
         for row in frame.itertuples(index=False):
             table.add_row(*(v if isinstance(v, str) else f"{v:.3g}" for v in row))
         console.print(table)
+    if out is not None:
+        write_pooled(genes, out)
+        console.print(f"genes:   {out}")
+
+
+def _out(options: Options) -> Path | None:
+    """The file that `out=` names."""
+    out = None
+    for override in options.overrides:
+        key, _, value = override.partition("=")
+        if key != "out":
+            raise ConfigError("no such setting", where=key, expected="out=FILE")
+        out = Path(value).expanduser()
+        if out.suffix not in (".csv", ".parquet"):
+            raise ConfigError("no such kind of table", where="out", expected="a .csv or .parquet")
+    return out
+
+
+def pooled_genes(runs: list[RunFiles]) -> pd.DataFrame | None:
+    """The genes of all runs with intervals over all their donors; see `pool_donors`.
+
+    Adds `log_fold_change`, its mean over runs by their pairs, and `direction`. None where the runs
+    have no donors, or not what `gradgene attribute` writes of them.
+    """
+    files = [run.path / "attributions" / "donors.parquet" for run in runs]
+    if not all(
+        file.is_file() and run.pairs is not None for file, run in zip(files, runs, strict=True)
+    ):
+        return None
+    scores, changes = [], []
+    for file, run in zip(files, runs, strict=True):
+        frame = pd.read_parquet(file)
+        what = frame[["method", "importance", "baseline", "target"]].drop_duplicates()
+        assert run.pairs is not None and run.genes is not None  # checked above
+        controls = frozenset(run.pairs["donor_baseline"].dropna().astype(str))
+        scores.append(DonorScores(frame, controls, "; ".join(map(str, what.to_numpy().ravel()))))
+        changes.append(run.genes[["gene", "log_fold_change"]].assign(pairs=len(run.pairs)))
+    pooled = pool_donors(scores)
+    known = pd.concat(changes).dropna()
+    known["log_fold_change"] *= known["pairs"]
+    sums = known.groupby("gene")[["log_fold_change", "pairs"]].sum()
+    change = pooled["gene"].map(sums["log_fold_change"] / sums["pairs"])
+    direction = np.select([change > 0, change < 0], ["up", "down"], default="–")
+    return pooled.assign(log_fold_change=change, direction=direction)
+
+
+def write_pooled(genes: pd.DataFrame | None, out: Path) -> None:
+    """Write the pooled table as CSV or parquet, as the name of the file says."""
+    if genes is None:
+        raise OutputError(
+            "these runs have no scores of donors to pool",
+            where="out",
+            expected="runs with study.donor, attributed by this version",
+        )
+    with atomic_path(out) as temporary:
+        if out.suffix == ".csv":
+            genes.to_csv(temporary, index=False)
+        else:
+            genes.to_parquet(temporary, index=False)
 
 
 def read_run(folder: Path) -> RunFiles:

@@ -23,7 +23,7 @@ from rich.console import Console
 from gradgene.commands.binding import build
 from gradgene.commands.memory import peak_mb
 from gradgene.errors import ConfigError, OutputError
-from gradgene.lit import leave_processes
+from gradgene.lit import end_started, leave_processes, name_main
 from gradgene.store import (
     append_json_line,
     atomic_path,
@@ -64,6 +64,9 @@ class RunFolder(ABC):
         self.is_main = getattr(rank_zero_only, "rank", 0) == 0
         self.console = Console(soft_wrap=True, quiet=not self.is_main)
         self.logger: Any = None  # opened by `tracking.tracker` when a stage first logs
+        self._launchers: list[Any] = []
+        if self.is_main:
+            name_main()
         _check_sweep(cfg)
         require_writable(output_dir)
         _quieten_lightning()
@@ -72,8 +75,14 @@ class RunFolder(ABC):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close the tracker, also after a failure: the next job of a sweep opens its own."""
-        leave_processes()
+        """Close the tracker, also after a failure: the next job of a sweep opens its own.
+
+        After a failure of the main process the others are ended: they would wait for it in vain.
+        """
+        if self.is_main and error[0] is not None:
+            end_started(self._launchers)
+        else:
+            leave_processes()
         finish = getattr(getattr(self.logger, "experiment", None), "finish", None)
         if finish is not None:
             finish()
@@ -90,7 +99,16 @@ class RunFolder(ABC):
 
     def trainer(self, **more: Any) -> Any:
         """A Lightning trainer of the configured kind writing to this folder."""
-        return build(self.cfg.trainer)(default_root_dir=self.folder, **more)
+        trainer = build(self.cfg.trainer)(default_root_dir=self.folder, **more)
+        self._launchers.append(trainer.strategy.launcher)
+        return trainer
+
+    @property
+    def n_processes(self) -> int:
+        """How many processes share the work of the trainer."""
+        if self.cfg.trainer.get("devices", 1) == 1:
+            return 1
+        return int(build(self.cfg.trainer)(default_root_dir=self.folder, logger=False).world_size)
 
     def is_done(self, stage: str) -> bool:
         """Whether this stage was finished here with the present settings."""
@@ -229,6 +247,7 @@ def _quieten_lightning() -> None:
         ".*does not have many workers.*",
         ".*treespec, LeafSpec.*",
         "Checkpoint directory .* exists and is not empty",  # of this training: see _claim
+        "Total length of .* across ranks is zero.*",  # what was done before is not done again
     ):
         warnings.filterwarnings("ignore", message=message)
 

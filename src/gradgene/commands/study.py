@@ -9,7 +9,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from gradgene.commands.attribute import attribute, main_importance, plan_pairs
+from gradgene.commands.attribute import attribute, check_attribution, plan_pairs
 from gradgene.commands.binding import build
 from gradgene.commands.options import Options
 from gradgene.commands.prune import check_pruning, prune_genes
@@ -61,8 +61,7 @@ def check_choices(work: Workspace) -> None:
     """Refuse now what a later stage would refuse after hours of training."""
     for section in ("finetune", "objective", "baseline", "pairs"):
         build(work.cfg[section])
-    for settings in work.attributions:
-        main_importance(work, settings)
+    check_attribution(work)
     check_pruning(work)
     for key in ("pairs.file", "ranking.file"):
         file = OmegaConf.select(work.cfg, key)

@@ -38,11 +38,11 @@ __all__ = ["Workspace"]
 #: What decides the result of each stage, besides the stages before it.
 SECTIONS = {
     "train": ("study", "data", "model", "checkpoint", "finetune", "objective", "trainer"),
-    "attribute": ("attribution", "baseline", "pairs", "ranking"),
+    "attribute": ("attribution", "baseline", "pairs", "ranking", "flags"),
     "prune": ("pruning", "ranking", "evaluation"),
 }
 #: Facts of a study that change no number of the trained model.
-NOT_FOR_TRAINING = ("name", "compare", "match_on")
+NOT_FOR_TRAINING = ("name", "compare", "match_on", "by", "batch")
 
 
 class Workspace(RunFolder):
@@ -66,7 +66,7 @@ class Workspace(RunFolder):
     METRICS: ClassVar = {
         "train": ("test/", "calibration/"),
         "attribute": ("pairs/", "attribution/"),
-        "prune": ("pruning/", "recovery/"),
+        "prune": ("pruning/", "recovery/", "effects/"),
     }
 
     def __init__(
@@ -75,7 +75,7 @@ class Workspace(RunFolder):
         super().__init__(cfg, output_dir)
         self.processes = processes
         self.facts = StudyFacts(**_plain(cfg.study))
-        self._check_match_on()
+        self._check_columns()
         self._check_trainer()
         self._check_leaves()
         self.settings: AttributionSettings = build(cfg.attribution)
@@ -160,6 +160,7 @@ class Workspace(RunFolder):
         """Hash of all settings that decide the result of `stage`; see `SECTIONS`."""
         plain = _plain(self.cfg)
         study = {k: v for k, v in plain["study"].items() if k not in NOT_FOR_TRAINING}
+        batch = plain["data"].pop("batch", None)  # no model sees it
         parts: list[Any] = [{**{s: plain.get(s) for s in SECTIONS["train"]}, "study": study}]
         parts.append([stamp(str(file)) for file in resolve_paths(self.cfg.data.path)])
         parts += self._stamps("data.genes", "checkpoint.path", "checkpoint.genes", "model.genes")
@@ -168,12 +169,16 @@ class Workspace(RunFolder):
         model = build(self.cfg.model)
         parts.append(stamp(str(model.file())) if isinstance(model, PretrainedModel) else None)
         if stage in ("attribute", "prune"):
+            plain["attribution"].pop("keep_every_s", None)  # how often, not what
+            compared = [str(replace(a, keep_every_s=0.0)) for a in self.compared]
             parts += [plain.get(s) for s in SECTIONS["attribute"]]
-            parts += [plain["study"]["match_on"], [str(a) for a in self.compared]]
-            parts += self._stamps("pairs.file")
+            parts += [plain["study"]["match_on"], batch, compared]
+            parts += self._stamps("pairs.file", "flags.symbols", "flags.foreign.markers")
         if stage == "prune":
             parts += [plain.get(s) for s in SECTIONS["prune"]]
-            parts += self._stamps("ranking.file", "evaluation.known_genes")
+            files = ("ranking.file", "evaluation.known_genes", "evaluation.effects.file")
+            parts += self._stamps(*files)
+            parts += [stamp(file) for file in plain["evaluation"].get("gene_sets") or ()]
         return settings_hash(parts)
 
     def _stamps(self, *keys: str) -> list[Any]:
@@ -201,16 +206,20 @@ class Workspace(RunFolder):
             return {"path": str(files[0]), "sha256": file_hash(files[0])}
         return [{"path": str(file), "stamp": stamp(str(file))} for file in files]
 
-    def _check_match_on(self) -> None:
-        """Only columns that are read can be matched on."""
+    def _check_columns(self) -> None:
+        """Only columns that are read can be matched on or part the tables."""
         facts = self.facts
         read = dict.fromkeys([*self.cfg.data.phenotypes, *facts.filters])
         read.update({facts.donor: None} if facts.donor else {})
-        for column in facts.match_on:
+        asked = [("study.match_on", column) for column in facts.match_on]
+        by = OmegaConf.select(self.cfg, "ranking.by")
+        asked += [("ranking.by", by)] if by is not None else []
+        for where, column in asked:
             if column not in read:
+                what = "matched on" if where == "study.match_on" else "given tables of its own"
                 raise ConfigError(
-                    f"cannot match on {column!r}, which is not read",
-                    where="study.match_on",
+                    f"{column!r} cannot be {what}, because it is not read",
+                    where=where,
                     expected=f"one of {closest(column, read)}",
                     fix=f"add {column!r} to data.phenotypes",
                 )
@@ -220,7 +229,7 @@ class Workspace(RunFolder):
         trainer = self.cfg.trainer
         if self.processes == "one" and trainer.get("devices", 1) != 1:
             raise ConfigError(
-                "only `gradgene train` and `gradgene pretrain` run in several processes",
+                "only `gradgene pretrain`, `train` and `attribute` run in several processes",
                 where="trainer.devices",
                 expected="1",
                 found=str(trainer.devices),

@@ -7,21 +7,34 @@ from gradgene.evaluation.calibration import (
     tempered,
 )
 from gradgene.evaluation.completeness import completeness_summary
+from gradgene.evaluation.effects import (
+    EffectAgreement,
+    KnownEffects,
+    PooledScores,
+    effect_agreement,
+)
 from gradgene.evaluation.faithfulness import FRACTIONS, SwapGap, swap_gap
 from gradgene.evaluation.quality import confusion, prediction_quality, quality_by_donor
-from gradgene.evaluation.recovery import KnownGenes, recovered
+from gradgene.evaluation.recovery import read_known_genes, recovered
+from gradgene.evaluation.settings import Evaluation, Evidence
 
 __all__ = [
     "FRACTIONS",
     "Calibration",
-    "KnownGenes",
+    "EffectAgreement",
+    "Evaluation",
+    "Evidence",
+    "KnownEffects",
+    "PooledScores",
     "SwapGap",
     "completeness_summary",
     "confusion",
+    "effect_agreement",
     "fit_temperature",
     "negative_log_likelihood",
     "prediction_quality",
     "quality_by_donor",
+    "read_known_genes",
     "recovered",
     "swap_gap",
     "tempered",

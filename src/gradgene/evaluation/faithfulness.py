@@ -212,7 +212,6 @@ def _read(
     parts = []
     for at in each.split(rows):
         pair = at % n_pairs
-        some = Members(*(getattr(members, f.name)[pair] for f in fields(Members)))
-        x_ptd, mask_pt = some.mixed(swapped_kpt[at // n_pairs, pair])
+        x_ptd, mask_pt = members.take(pair).mixed(swapped_kpt[at // n_pairs, pair])
         parts.append(read_at(model, "total", x_ptd, mask_pt, target))
     return torch.cat(parts).double().reshape(n_swaps, n_pairs)

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from gradgene.errors import ConfigError
 from gradgene.pruning import GeneRanking
 
-__all__ = ["KnownGenes", "recovered"]
+__all__ = ["read_known_genes", "recovered"]
 
 
-@dataclass(frozen=True)
-class KnownGenes:
-    """Evaluation against a list of known genes.
+def read_known_genes(path: str) -> frozenset[str]:
+    """The genes of a file with one gene name a line.
 
-    Parameters
-    ----------
-    known_genes
-        File with one gene name a line, or None for no such evaluation.
-    top_k
-        How many of the best genes to look at.
+    Raises
+    ------
+    ConfigError
+        For a missing, unreadable or empty file.
     """
-
-    known_genes: str | None = None
-    top_k: int = 30
-
-    def read(self) -> frozenset[str] | None:
-        """The genes, or None; raises `ConfigError` for a missing or empty file."""
-        if self.known_genes is None:
-            return None
-        file = Path(self.known_genes).expanduser()
-        if not file.is_file():
-            raise ConfigError(f"no such gene list: {file}", where="evaluation.known_genes")
-        genes = frozenset(line.strip() for line in file.read_text().splitlines() if line.strip())
-        if not genes:
-            raise ConfigError(f"{file} names no gene", where="evaluation.known_genes")
-        return genes
+    where = "evaluation.known_genes"
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ConfigError(f"no such gene list: {file}", where=where)
+    try:
+        lines = file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {file}: {error}", where=where) from error
+    genes = frozenset(line.strip() for line in lines if line.strip())
+    if not genes:
+        raise ConfigError(f"{file} names no gene", where=where)
+    return genes
 
 
 def recovered(ranking: GeneRanking, known: frozenset[str], top_k: int) -> int:

@@ -19,15 +19,16 @@ def expression_of_pairs(cells: Cells, plan: PairPlan, threshold: float) -> pd.Da
     """One row a gene of `cells` (log-normalised), in their order.
 
     `n_pairs` pairs in which either member expresses it (value >= `threshold`), `n_cells` and
-    `n_donors` distinct input cells and donors of those pairs (donors null without a donor
-    column), `log_fold_change` log2 of mean counts per 10,000 of the distinct input cells over
+    `n_donors` distinct input cells and known donors of those pairs (donors null where none is
+    known), `log_fold_change` log2 of mean counts per 10,000 of the distinct input cells over
     the distinct baseline cells (the cells behind an averaged baseline, not the mean of their
     logarithms), `direction` up or down (null where equal).
     """
     inputs, baselines = plan.input_rows, plan.baseline_rows
     expressed = cells.expressed(threshold)
     present_pg = (expressed[inputs] + expressed[baselines]).astype(bool)
-    donors = plan.table["donor_input"]
+    donors = plan.table["donor_input"].fillna("").astype(str).to_numpy()
+    named = donors != ""
     change = _log_fold_change(cells, np.unique(inputs), plan.control_rows)
     direction = np.array(["down", None, "up"], dtype=object)[np.sign(change).astype(int) + 1]
     return pd.DataFrame(
@@ -37,9 +38,9 @@ def expression_of_pairs(cells: Cells, plan: PairPlan, threshold: float) -> pd.Da
             "n_pairs": np.asarray(present_pg.sum(axis=0)).ravel(),
             "n_cells": _distinct(present_pg, inputs),
             "n_donors": (
-                pd.array([pd.NA] * len(cells.genes), dtype="Int64")
-                if donors.isna().all()
-                else _distinct(present_pg, donors.to_numpy())
+                _distinct(present_pg[named], donors[named])
+                if named.any()
+                else pd.array([pd.NA] * len(cells.genes), dtype="Int64")
             ),
             "log_fold_change": change,
             "direction": direction,

@@ -139,6 +139,32 @@ class Importance:
         return combination(forward_pt, backward_pt)
 
     @property
+    def reads_baseline_cells(self) -> bool:
+        """Whether scores depend on the baseline cells: otherwise they rest on input cells alone."""
+        return self._swaps or self.name != "forward"
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether the scores of both directions tell those with the labels of a pair exchanged."""
+        return self._swaps or self.target_kind == "margin"
+
+    def exchanged(self, forward_pt: Tensor, backward_pt: Tensor) -> Tensor | None:
+        """The importance each token would have were the labels of the pair's cells exchanged.
+
+        Under a baseline that swaps, the other cell becomes the input: F and R change places, so
+        that `contrast` and `own_label` turn into their negatives, `forward` into R (-F under a
+        symmetric method). Under one that does not, R is of the other cell for the other label,
+        and a margin read for the first label is its negative: F and R become -R and -F. Any other
+        scalar was not computed for the exchanged labels: None. `paper_mean`, `paper_geometric`
+        and `paper_empty` are left as they are by the exchange, so it tests nothing of them.
+        """
+        if self._swaps:
+            return self.combine(backward_pt, forward_pt)
+        if self.target_kind == "margin":
+            return self.combine(-backward_pt, -forward_pt)
+        return None
+
+    @property
     def _swaps(self) -> bool:
         return BASELINES[self.baseline].swaps
 

@@ -6,11 +6,13 @@ import torch
 
 from gradgene.attribution import Attribution, Target
 from gradgene.cells import Cells
+from gradgene.genes.accumulating import GeneSumsMetric
+from gradgene.genes.building import build_gene_table
+from gradgene.genes.design import PairDesign
 from gradgene.genes.expression import expression_of_pairs
 from gradgene.genes.importance import Importance, default_importance
-from gradgene.genes.sums import GeneSumsMetric
-from gradgene.genes.table import GeneTable, build_gene_table
-from gradgene.pairs import PairPlan
+from gradgene.genes.table import GeneTable
+from gradgene.pairs import BASELINES, PairPlan
 from gradgene.tokens import Vocabulary
 
 __all__ = ["rank_genes"]
@@ -24,6 +26,9 @@ def rank_genes(
     vocabulary: Vocabulary,
     importance: str | None = None,
     sign: str = "signed",
+    *,
+    n_null: int = 100,
+    seed: int = 0,
 ) -> GeneTable:
     """Rank genes over the pairs of one attribution.
 
@@ -36,6 +41,9 @@ def rank_genes(
         the ids of the model.
     importance, sign
         Default: that of the method; ranked by signed score.
+    n_null, seed
+        How many times labels are exchanged at random for `p_null`, and the seed of it; with 0
+        `p_null` is null.
 
     Raises
     ------
@@ -43,23 +51,36 @@ def rank_genes(
         For an importance that is meaningless for the method and baseline.
     """
     name = importance or default_importance(result.method, result.baseline)
-    Importance(name, result.method, result.baseline, target.kind)
+    chosen = Importance(name, result.method, result.baseline, target.kind)
+    swaps = BASELINES[result.baseline].swaps
+    threshold = vocabulary.bin_edges[0]
     sums = GeneSumsMetric(
         n_genes=len(vocabulary.genes),
         n_phenotypes=len(vocabulary.phenotypes),
-        n_donors=int(plan.donors.max()) + 1,
+        design=PairDesign.of(plan, cells, threshold, swaps=swaps),
         importances=Importance.meaningful(result.method, result.baseline, target.kind),
         sees_presence=result.forward.presence_pt is not None,
+        main=name,
+        n_null=n_null,
+        seed=seed,
     ).to(result.gene_ids_pt.device)
-    sums.update(result, torch.from_numpy(plan.donors).to(result.gene_ids_pt.device))
-    facts = {
+    sums.update(result, torch.arange(len(plan)))
+    return build_gene_table(
+        sums.gene_sums(),
+        expression_of_pairs(cells, plan, threshold),
+        vocabulary.phenotypes,
+        name,
+        sign,
+        _facts(result, target),
+        n_donors_baseline=plan.n_donors_baseline if chosen.reads_baseline_cells else None,
+    )
+
+
+def _facts(result: Attribution, target: Target) -> dict[str, str | None]:
+    """Constant columns: what the scores are; nothing is known of model, split and configuration."""
+    return {
         "method": result.method,
         "baseline": result.baseline,
         "target": f"{target.category}: {target.label} against {target.against}",
-        "model": None,
-        "split": None,
-        "seed": None,
-        "config_hash": None,
+        **dict.fromkeys(("model", "split", "seed", "config_hash")),
     }
-    expression = expression_of_pairs(cells, plan, vocabulary.bin_edges[0])
-    return build_gene_table(sums.gene_sums(), expression, vocabulary.phenotypes, name, sign, facts)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = ["DonorInterval", "benjamini_hochberg", "donor_interval"]
+__all__ = ["DonorInterval", "benjamini_hochberg", "donor_interval", "null_p"]
 
 #: With fewer donors an interval would say more about the formula than about the genes.
 MIN_DONORS = 3
+#: A standard error below this share of the largest mean is rounding of donors that are all alike.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ def donor_interval(means_dg: np.ndarray, level: float = 0.95) -> DonorInterval:
     mean_g = means_dg.mean(axis=0)
     se_g = means_dg.std(axis=0, ddof=1) / np.sqrt(n)
     reach_g = stats.t.ppf((1 + level) / 2, n - 1) * se_g
-    t_g = np.divide(mean_g, se_g, out=np.full(g, np.nan), where=se_g > 0)
+    some = se_g > ROUNDING * np.abs(means_dg).max(axis=0)
+    t_g = np.divide(mean_g, se_g, out=np.full(g, np.nan), where=some)
     return DonorInterval(
         se_g, mean_g - reach_g, mean_g + reach_g, 2 * stats.t.sf(np.abs(t_g), n - 1)
     )
@@ -48,3 +51,26 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     if known.any():
         adjusted[known] = stats.false_discovery_control(p[known])
     return adjusted
+
+
+def null_p(score: np.ndarray, null_nf: np.ndarray) -> np.ndarray:
+    """(features,) two-sided p of `score` against `null_nf` (draws, features), unadjusted.
+
+    The score is compared with the t-distribution that a further draw would follow, were draws
+    normal: z = (score - mean) / (sd √(1 + 1/draws)), with draws - 1 degrees of freedom. So few
+    draws suffice for small p, which counting draws would need many for.
+
+    Draws exchange input cells and not donors: a small p says that labels matter to the scores of
+    these cells, and only the interval over donors whether they would in other donors. Where the
+    two sides are of different donors and donors differ, p is too small. NaN throughout with fewer
+    than two draws, and where draws do not differ: exchanging labels then changes nothing.
+    """
+    n = len(null_nf)
+    if n < 2:
+        return np.full(len(score), np.nan)
+    # Differences from one draw are exactly 0 where all draws are equal.
+    off_nf = null_nf - null_nf[:1]
+    spread_f = off_nf.std(axis=0, ddof=1) * np.sqrt(1 + 1 / n)
+    off_f = score - null_nf[0] - off_nf.mean(axis=0)
+    z_f = np.divide(off_f, spread_f, out=np.full(len(score), np.nan), where=spread_f > 0)
+    return np.asarray(2 * stats.t.sf(np.abs(z_f), n - 1))

@@ -1,20 +1,16 @@
-"""Accumulate token scores into per-gene sums, donor by donor, in fixed memory."""
+"""Sums of gene scores over pairs, group by group, and what can be read from them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
-import torch
-from torch import Tensor
-from torchmetrics import Metric
+import pandas as pd
 
-from gradgene.attribution import Attribution
-from gradgene.errors import AttributionError
-from gradgene.genes.importance import Importance, l2_norm, l2_normalise
+from gradgene.errors import RankingError, closest
 
-__all__ = ["GeneSums", "GeneSumsMetric"]
+__all__ = ["GeneSums"]
 
 
 @dataclass(frozen=True)
@@ -24,132 +20,141 @@ class GeneSums:
     Attributes
     ----------
     sums
-        Quantity -> (donors, features) float64. Quantities: each importance's name, its
+        Quantity -> (groups, features) float64. Quantities: each importance's name, its
         `<name>/abs` and `<name>/zero` (number of exact zeros where present), `embedding`,
-        `presence` and `present` (number of pairs with the feature). Features are the genes and
-        then the phenotype slots.
-    n_pairs_d
-        Pairs of each donor of the input cell.
+        `presence`, `present` (number of pairs with the feature), and `<main>/square` and
+        `<main>/depth` (score x depth of the pair). Features are the genes and then the phenotype
+        slots.
+    n_pairs_g
+        (groups,) pairs of each group.
+    groups
+        One row a group: `donor, batch, label` of the input cells, None where unknown.
+    main
+        The importance that makes the table.
+    n_genes
+        How many of the features are genes; None for all.
+    depth_g, depth_square_g
+        (groups,) sums over pairs of depth and of its square, around the mean of the plan.
+    within_ss, within_dof
+        (features,) sum of squares of the main score among the baselines of one input cell, and
+        its degrees of freedom; absent counts as 0. None for a part of the pairs.
+    null
+        (n_null, features) mean score with the labels of input cells and their baselines exchanged
+        at random, the spread widened where input cells share baselines; None where the importance
+        has no such null, none was asked for, or for a part of the pairs.
     """
 
     sums: dict[str, np.ndarray]
-    n_pairs_d: np.ndarray
+    n_pairs_g: np.ndarray
+    groups: pd.DataFrame
+    main: str
+    n_genes: int | None = None
+    depth_g: np.ndarray | None = None
+    depth_square_g: np.ndarray | None = None
+    within_ss: np.ndarray | None = None
+    within_dof: int = 0
+    null: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.groups) != len(self.n_pairs_g):
+            raise RankingError(
+                "groups and their numbers of pairs differ in number",
+                expected=str(len(self.groups)),
+                found=str(len(self.n_pairs_g)),
+            )
 
     @property
     def n_pairs(self) -> int:
         """Number of pairs."""
-        return int(self.n_pairs_d.sum())
+        return int(self.n_pairs_g.sum())
+
+    @property
+    def donors(self) -> tuple[str, ...]:
+        """Donors that have pairs, in order of name; pairs of unknown donors belong to none."""
+        return self._present("donor")
+
+    @property
+    def n_donors(self) -> int:
+        """Number of donors of the input cells; 0 where donors are unknown."""
+        return len(self.donors)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels that have pairs, in order of name."""
+        return self._present("label")
+
+    @property
+    def n_pairs_d(self) -> np.ndarray:
+        """(donors,) pairs of each of `donors`."""
+        return cast(np.ndarray, (self._donor_groups() @ self.n_pairs_g).astype(np.int64))
+
+    def total(self, quantity: str) -> np.ndarray:
+        """(features,) sum over all pairs."""
+        return cast(np.ndarray, self._quantity(quantity).sum(axis=0))
 
     def mean(self, quantity: str) -> np.ndarray:
         """(features,) mean over all pairs, absent counting as 0."""
-        return cast(np.ndarray, self.sums[quantity].sum(axis=0) / max(self.n_pairs, 1))
+        return self.total(quantity) / max(self.n_pairs, 1)
 
     def mean_present(self, quantity: str) -> np.ndarray:
         """(features,) mean over the pairs with the feature; NaN where there is none."""
-        present = self.sums["present"].sum(axis=0)
-        total = self.sums[quantity].sum(axis=0)
+        present, total = self.total("present"), self.total(quantity)
         nothing = np.full(len(total), np.nan)
         return cast(np.ndarray, np.divide(total, present, out=nothing, where=present > 0))
 
     def donor_means(self, quantity: str) -> np.ndarray:
-        """(donors with pairs, features) mean over each donor's pairs, absent counting as 0."""
-        some = self.n_pairs_d > 0
-        return cast(np.ndarray, self.sums[quantity][some] / self.n_pairs_d[some, None])
+        """(donors, features) mean over the pairs of each of `donors`, absent counting as 0."""
+        sums_df = self._donor_groups() @ self._quantity(quantity)
+        return cast(np.ndarray, sums_df / self.n_pairs_d[:, None])
 
+    def zero_share(self, importance: str) -> float:
+        """Share of exact zeros among all scores of genes, where present; NaN without any."""
+        genes = slice(0, self.n_genes)
+        n_present = self.total("present")[genes].sum()
+        n_zero = self.total(f"{importance}/zero")[genes].sum()
+        return float(n_zero / n_present) if n_present else float("nan")
 
-class GeneSumsMetric(Metric):
-    """torchmetrics accumulator of `GeneSums`: states of fixed size, summed across processes.
+    def of_label(self, label: str) -> GeneSums:
+        """Sums over the pairs whose input cell has a label; without null and within-cell spread.
 
-    Memory is O(quantities x donors x genes) whatever the number of pairs.
-
-    Parameters
-    ----------
-    n_genes, n_phenotypes, n_donors
-        Sizes of the states.
-    importances
-        The importances to accumulate.
-    sees_presence
-        Whether the method scores presence.
-    normalise
-        "l2" divides each pair's scores by their norm over gene tokens for every importance;
-        `paper_*` ones always do.
-
-    Raises
-    ------
-    AttributionError
-        From `update`, if gene ids or donors are out of range.
-    """
-
-    full_state_update = False
-    sums: Tensor
-    n_pairs_d: Tensor
-
-    def __init__(
-        self,
-        n_genes: int,
-        n_phenotypes: int,
-        n_donors: int,
-        importances: tuple[Importance, ...],
-        sees_presence: bool,
-        normalise: str = "none",
-    ) -> None:
-        super().__init__()
-        self.n_genes, self.n_features = n_genes, n_genes + n_phenotypes
-        self.n_donors, self.normalise = n_donors, normalise
-        self.importances = importances
-        self.quantities = [
-            *(f"{i.name}{suffix}" for i in importances for suffix in ("", "/abs", "/zero")),
-            "embedding",
-            *(["presence"] if sees_presence else []),
-            "present",
-        ]
-        zeros = torch.zeros(len(self.quantities), n_donors, self.n_features, dtype=torch.float64)
-        self.add_state("sums", zeros, dist_reduce_fx="sum")
-        self.add_state("n_pairs_d", torch.zeros(n_donors, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, attribution: Attribution, donors_p: Tensor) -> None:
-        """Add a batch; `donors_p` (pairs,) int64 is the donor of each input cell."""
-        features_pt = attribution.gene_ids_pt.clone()
-        header = torch.arange(self.n_features - self.n_genes, device=features_pt.device)
-        features_pt[:, 1 : attribution.n_header] = self.n_genes + header
-        genes_fit = int(attribution.gene_ids_pt.max()) < self.n_genes
-        if not genes_fit or int(donors_p.min()) < 0 or int(donors_p.max()) >= self.n_donors:
-            raise AttributionError("a gene or donor is outside the planned table")
-        kept_pt = features_pt >= 0
-        index_k = (donors_p[:, None] * self.n_features + features_pt)[kept_pt]
-        for q, values_pt in enumerate(self._values(attribution)):
-            values_k = values_pt[kept_pt].to(torch.float64)
-            self.sums[q].view(-1).index_add_(0, index_k, values_k)
-        self.n_pairs_d += torch.bincount(donors_p, minlength=self.n_donors)
-
-    def compute(self) -> dict[str, Tensor]:
-        """The states summed over processes: `sums` and `n_pairs_d`."""
-        return {"sums": self.sums, "n_pairs_d": self.n_pairs_d}
-
-    def gene_sums(self) -> GeneSums:
-        """The sums so far over all processes, as arrays by quantity."""
-        states = {name: state.cpu().numpy() for name, state in self.compute().items()}
-        return GeneSums(
-            sums=dict(zip(self.quantities, states["sums"], strict=True)),
-            # torchmetrics squeezes what has a single entry: one donor comes back as a number.
-            n_pairs_d=states["n_pairs_d"].reshape(self.n_donors),
+        Raises
+        ------
+        RankingError
+            If no group has the label.
+        """
+        chosen = (self.groups["label"] == label).to_numpy()
+        if not chosen.any():
+            raise RankingError(
+                f"no pair of label {label!r}",
+                where="ranking.by",
+                expected=f"one of {closest(label, self.labels)}",
+            )
+        return replace(
+            self,
+            sums={name: values[chosen] for name, values in self.sums.items()},
+            n_pairs_g=self.n_pairs_g[chosen],
+            groups=self.groups[chosen].reset_index(drop=True),
+            depth_g=None if self.depth_g is None else self.depth_g[chosen],
+            depth_square_g=None if self.depth_square_g is None else self.depth_square_g[chosen],
+            within_ss=None,
+            within_dof=0,
+            null=None,
         )
 
-    def _values(self, attribution: Attribution) -> list[Tensor]:
-        raw = attribution.forward.scores_pt, attribution.backward.scores_pt
-        genes_pt = attribution.gene_ids_pt
-        unit = l2_normalise(raw[0], genes_pt), l2_normalise(raw[1], genes_pt)
-        values = []
-        for importance in self.importances:
-            scores = unit if importance.normalised or self.normalise == "l2" else raw
-            value = importance.combine(*scores)
-            values += [value, value.abs(), (value == 0)]
-        # The parts of the forward score, in its units.
-        norm_p1 = l2_norm(raw[0], genes_pt) if self.normalise == "l2" else torch.ones(())
-        values.append(attribution.forward.embedding_pt / norm_p1.to(raw[0]))
-        if "presence" in self.quantities:
-            presence_pt = attribution.forward.presence_pt
-            assert presence_pt is not None  # declared by the method
-            values.append(presence_pt / norm_p1.to(raw[0]))
-        values.append(torch.ones_like(raw[0]))
-        return values
+    def _quantity(self, name: str) -> np.ndarray:
+        if name not in self.sums:
+            raise RankingError(
+                f"{name!r} was not accumulated", expected=f"one of {closest(name, self.sums)}"
+            )
+        return self.sums[name]
+
+    def _present(self, column: str) -> tuple[str, ...]:
+        found = self.groups.loc[self.n_pairs_g > 0, column].dropna()
+        return tuple(sorted({str(name) for name in found}))
+
+    def _donor_groups(self) -> np.ndarray:
+        """(donors, groups) 1 where the group is of the donor."""
+        of_g = self.groups["donor"].to_numpy(dtype=object)
+        donors = self.donors
+        members = np.array([[d == name for d in of_g] for name in donors], dtype=np.float64)
+        return members.reshape(len(donors), len(of_g))

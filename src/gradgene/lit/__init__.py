@@ -1,12 +1,15 @@
 """Thin Lightning: data module, module and callbacks."""
 
+from gradgene.lit.batches import rank_and_world
+from gradgene.lit.collecting import AttributionCollector, Keeping
 from gradgene.lit.data import CellDataModule
-from gradgene.lit.distributed import fsdp, leave_processes
+from gradgene.lit.distributed import end_started, fsdp, leave_processes, name_main
+from gradgene.lit.explaining import Explained
 from gradgene.lit.finetuning import FineTuning, with_head
 from gradgene.lit.history import HistoryCallback
 from gradgene.lit.masking import MaskedTokens
 from gradgene.lit.objective import MaskedTarget
-from gradgene.lit.pairs import AttributionCollector, pair_loader
+from gradgene.lit.pairs import PairBatches, PlannedPairs, pair_batches, pair_loader
 from gradgene.lit.phenotype import PhenotypeModule
 from gradgene.lit.pretraining import Pretraining, PretrainingModule
 from gradgene.lit.resuming import LastCheckpoint, StepHistory
@@ -16,20 +19,28 @@ from gradgene.lit.streaming import Streaming, TokenStream
 __all__ = [
     "AttributionCollector",
     "CellDataModule",
+    "Explained",
     "FineTuning",
     "HistoryCallback",
+    "Keeping",
     "LastCheckpoint",
     "MaskedTarget",
     "MaskedTokens",
+    "PairBatches",
     "PhenotypeModule",
+    "PlannedPairs",
     "Pretraining",
     "PretrainingModule",
     "StepHistory",
     "StreamDataModule",
     "Streaming",
     "TokenStream",
+    "end_started",
     "fsdp",
     "leave_processes",
+    "name_main",
+    "pair_batches",
     "pair_loader",
+    "rank_and_world",
     "with_head",
 ]

@@ -63,7 +63,7 @@ class CellDataModule(lightning.LightningDataModule):
         Cells a batch.
     batch_tokens
         Padded tokens a batch, in batches of cells of similar length; `batch_size` is then not read.
-    target, input, baseline, donor, filters, seed
+    target, input, baseline, donor, batch, filters, seed
         Facts of the study.
 
     Raises
@@ -97,6 +97,7 @@ class CellDataModule(lightning.LightningDataModule):
         batch_size: int = 32,
         batch_tokens: int | None = None,
         seed: int = 0,
+        batch: str | None = None,
     ) -> None:
         super().__init__()
         _check_shares(
@@ -111,7 +112,7 @@ class CellDataModule(lightning.LightningDataModule):
             max_cells=(max_cells, 2),
         )
         self.path, self.target, self.input, self.baseline = path, target, input, baseline
-        self.schema = CellSchema(tuple(phenotypes), donor, layer, values, gene_key)
+        self.schema = CellSchema(tuple(phenotypes), donor, layer, values, gene_key, batch)
         self.query = CellQuery({k: tuple(v) for k, v in (filters or {}).items()})
         self.bins = Bins.of(binning, bin_edges, n_bins)
         self.gene_rule: GeneRule = gene_rule

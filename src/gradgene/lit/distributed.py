@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import lightning
 import torch.distributed
 from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.optim import Optimizer
 
+from gradgene.lit.batches import rank_and_world
 from gradgene.models.block import Block
 
-__all__ = ["clip_gradients", "fsdp", "gathered", "leave_processes"]
+__all__ = [
+    "clip_gradients",
+    "end_started",
+    "fsdp",
+    "gathered",
+    "leave_orphaned",
+    "leave_processes",
+    "name_main",
+]
 
 Thing = TypeVar("Thing")
+
+#: Environment variable with the id of the process that starts the others.
+MAIN_PROCESS = "GRADGENE_MAIN_PROCESS"
 
 
 def fsdp(cpu_offload: bool = False) -> FSDPStrategy:
@@ -54,3 +71,27 @@ def leave_processes() -> None:
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def name_main() -> None:
+    """Let the processes that this one will start know which it is; see `leave_orphaned`."""
+    os.environ[MAIN_PROCESS] = str(os.getpid())
+
+
+def leave_orphaned() -> None:
+    """End this process at once if the one that started it is gone.
+
+    A main process that was killed cannot end the others, and they would go on for hours, beside
+    those of the command given again.
+    """
+    main, rank = os.environ.get(MAIN_PROCESS), rank_and_world()[0]
+    if rank > 0 and main is not None and int(main) != os.getppid():
+        os._exit(1)
+
+
+def end_started(launchers: Iterable[Any]) -> None:
+    """Kill the processes that Lightning started, after a failure here: they wait in vain."""
+    for launcher in launchers:
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            with contextlib.suppress(ProcessLookupError):
+                launcher.kill(signal.SIGKILL)

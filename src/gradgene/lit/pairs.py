@@ -1,90 +1,221 @@
-"""Serve planned pairs to `trainer.predict`, and collect what comes back."""
+"""Serve planned pairs to `trainer.predict`: which pairs in which batch, and their tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
 
-import lightning
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from gradgene.attribution import Attribution
 from gradgene.cells import Cells
-from gradgene.genes import GeneSumsMetric
-from gradgene.lit.batches import evened, rank_and_world
-from gradgene.lit.distributed import gathered
+from gradgene.errors import ConfigError
+from gradgene.lit.batches import rank_and_world, token_lengths
 from gradgene.pairs import BlendedBatch, PairPlan, blend
 from gradgene.tokens import TokenBatch, Tokenizer
 
-__all__ = ["AttributionCollector", "pair_loader"]
+__all__ = ["PER_CELL", "PairBatches", "PlannedPairs", "pair_batches", "pair_loader"]
 
 #: How many times larger batches of pairs are for methods that work per cell. Tokens, scores and
 #: sums take about 260 bytes a position (measured): 0.6 GB for 256 times 8192 positions.
 PER_CELL = 256
 
 
-class PlannedPairs(Dataset[BlendedBatch]):
-    """Blends the pairs at given positions of a plan; each distinct cell is tokenised once."""
+class PairBatches(DistributedSampler[np.ndarray]):
+    """Positions of pairs in batches of bounded size, longest first.
 
-    def __init__(self, tokens: TokenBatch, plan: PairPlan) -> None:
-        self.tokens = tokens
-        self.rows = plan.table[["input_row", "baseline_row"]].to_numpy()
+    Pairs of one input stay together, so that its gradient is taken once; with `per_cell`, also
+    inputs that are matched to the same controls. Batches are cut between inputs; only an input
+    whose pairs are too many for one batch is spread over several. Processes share the batches,
+    every pair in one of one process; being a `DistributedSampler`, it is not wrapped in another by
+    Lightning.
+
+    Parameters
+    ----------
+    plan
+        The pairs.
+    length_n
+        Tokens of each cell; only those of the plan's cells are looked at.
+    batch_tokens
+        Padded tokens a batch, per member; `PER_CELL` times as many with `per_cell`.
+
+    Attributes
+    ----------
+    n_done
+        How many batches of this process are done already and not served again.
+    stopped
+        Set to True, no further batch is served.
+    """
+
+    def __init__(
+        self, plan: PairPlan, length_n: np.ndarray, batch_tokens: int, per_cell: bool = False
+    ) -> None:
+        a, b = plan.input_rows, plan.baseline_rows
+        self.plan, self.n_done, self.stopped = plan, 0, False
+        self.length_n, self.batch_tokens, self.per_cell = length_n, batch_tokens, per_cell
+        # A union is never longer than both members.
+        self.upper_p = length_n[a] + length_n[b]
+        if per_cell:
+            order = np.lexsort((b, a, -length_n[a], pd.factorize(plan.table["stratum"])[0]))
+            batches = cut(order, a, self.upper_p, PER_CELL * batch_tokens)
+            self.batches = sorted(batches, key=lambda pairs: -int(length_n[a[pairs]].max()))
+        else:
+            self.batches = cut(np.lexsort((a, -length_n[a])), a, self.upper_p, batch_tokens)
+
+    def __len__(self) -> int:
+        return len(self.left())
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for pairs in self.left():
+            if self.stopped:
+                return
+            yield pairs
+
+    def length_of(self, pairs: np.ndarray) -> int:
+        """The padded positions of a pair at most, if these pairs are one batch."""
+        return int(self.upper_p[pairs].max())
+
+    def share(self) -> list[np.ndarray]:
+        """The batches of this process, done or not; all processes have as many."""
+        rank, world = rank_and_world()
+        return evened(self.batches, self.plan.input_rows, world)[rank::world]
+
+    def left(self) -> list[np.ndarray]:
+        """The batches of this process that are not done."""
+        return self.share()[self.n_done :]
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hex digits of what the batches hold: the cells of every pair, batch by batch."""
+        digest = hashlib.sha256()
+        for pairs in self.batches:
+            digest.update(np.asarray(pairs, dtype=np.int64).tobytes() + b"|")
+        for column in ("input", "baseline"):
+            digest.update("\n".join(map(str, self.plan.table[column])).encode())
+        return digest.hexdigest()[:12]
+
+
+class PlannedPairs(Dataset[BlendedBatch]):
+    """Blends the pairs at given positions of a plan; each cell of `served` is tokenised once."""
+
+    def __init__(
+        self, cells: Cells, tokenizer: Tokenizer, plan: PairPlan, served: PairBatches | None = None
+    ) -> None:
+        self.cells, self.tokenizer, self.served = cells, tokenizer, served
+        self.rows = plan.table[["input_row", "baseline_row"]].to_numpy(dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, pairs: np.ndarray) -> BlendedBatch:
-        chosen = torch.from_numpy(self.rows[pairs])
-        distinct, at = torch.unique(chosen, return_inverse=True)
-        return blend(self.tokens.take(distinct), at[:, 0], at[:, 1])
+        distinct, at = np.unique(self.rows[pairs], return_inverse=True)
+        at_p2 = torch.from_numpy(at.reshape(-1, 2))
+        return blend(self._tokens(distinct), at_p2[:, 0], at_p2[:, 1])
+
+    def _tokens(self, rows: np.ndarray) -> TokenBatch:
+        if self.served is None:
+            return self.tokenizer.encode(self.cells.take(rows))
+        return self._all_tokens.take(torch.from_numpy(np.searchsorted(self._all_rows, rows)))
+
+    @cached_property
+    def _all_rows(self) -> np.ndarray:
+        """Sorted positions of the cells of the batches that this process has yet to do."""
+        assert self.served is not None
+        left = self.served.left()
+        return np.unique(self.rows[np.concatenate(left)]) if left else np.empty(0, dtype=np.int64)
+
+    @cached_property
+    def _all_tokens(self) -> TokenBatch:
+        return self.tokenizer.encode(self.cells.take(self._all_rows))
 
 
-class PairBatches(DistributedSampler[np.ndarray]):
-    """Positions of pairs in batches of bounded size, longest first.
+def cut(
+    order: np.ndarray, inputs_p: np.ndarray, upper_p: np.ndarray, n_tokens: int
+) -> list[np.ndarray]:
+    """Pairs in this order, in batches of at most `n_tokens` padded tokens and at least one pair.
 
-    Pairs of one input stay together, so that its gradient is taken once; with `per_cell`, also
-    inputs that are matched to the same controls. Processes share the batches, every pair in one of
-    one process; being a `DistributedSampler`, it is not wrapped in another by Lightning.
+    A batch ends where the input (`inputs_p`, by pair) changes, or where the pairs of one input
+    alone are more than a batch may hold.
     """
-
-    def __init__(
-        self, tokens: TokenBatch, plan: PairPlan, batch_tokens: int, per_cell: bool = False
-    ) -> None:
-        length_n = tokens.n_tokens_n.numpy()
-        a, b = plan.input_rows, plan.baseline_rows
-        upper_p = length_n[a] + length_n[b]  # a union is never longer than both members
-        if per_cell:
-            order = np.lexsort((b, a, -length_n[a], pd.factorize(plan.table["stratum"])[0]))
-            batches = cut(order, upper_p, PER_CELL * batch_tokens)
-            self.batches = sorted(batches, key=lambda pairs: -int(length_n[a[pairs]].max()))
-        else:
-            self.batches = cut(np.lexsort((a, -length_n[a])), upper_p, batch_tokens)
-
-    def __len__(self) -> int:
-        return len(self._share())
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(self._share())
-
-    def _share(self) -> list[np.ndarray]:
-        """The batches of this process; all processes have as many."""
-        rank, world = rank_and_world()
-        return evened([*self.batches], world)[rank::world]
+    changes = np.flatnonzero(np.diff(inputs_p[order])) + 1
+    batches: list[np.ndarray] = []
+    batch = np.empty(0, dtype=order.dtype)
+    for pairs in np.split(order, changes):
+        both = np.concatenate([batch, pairs])
+        if len(batch) and len(both) * int(upper_p[both].max()) > n_tokens:
+            batches.append(batch)
+            both = pairs
+        pieces = _pieces(both, upper_p, n_tokens)
+        batches += pieces[:-1]
+        batch = pieces[-1]
+    return [*batches, batch]
 
 
-def cut(order: np.ndarray, upper_p: np.ndarray, n_tokens: int) -> list[np.ndarray]:
-    """Pairs in this order, in batches of at most `n_tokens` padded tokens and at least one pair."""
-    batches, start, longest = [], 0, 0
-    for i, pair in enumerate(order):
+def _pieces(pairs: np.ndarray, upper_p: np.ndarray, n_tokens: int) -> list[np.ndarray]:
+    """Pairs in order, cut wherever one more would not fit."""
+    starts, longest = [0], 0
+    for i, pair in enumerate(pairs):
         longest = max(longest, int(upper_p[pair]))
-        if i > start and (i + 1 - start) * longest > n_tokens:
-            batches.append(order[start:i])
-            start, longest = i, int(upper_p[pair])
-    return [*batches, order[start:]]
+        if i > starts[-1] and (i + 1 - starts[-1]) * longest > n_tokens:
+            starts.append(i)
+            longest = int(upper_p[pair])
+    return np.split(pairs, starts[1:])
+
+
+def evened(batches: list[np.ndarray], inputs_p: np.ndarray, world: int) -> list[np.ndarray]:
+    """The batches, some cut in two until their number is a multiple of `world`.
+
+    Batches are cut between inputs as long as there is one of several inputs, that of the most pairs
+    first; within an input only then.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer pairs than processes.
+    """
+    made = [*batches]
+    if len(made) % world == 0:
+        return made
+    n_inputs = [len(np.unique(inputs_p[pairs])) for pairs in made]
+    while len(made) % world:
+        several = [i for i, n in enumerate(n_inputs) if n > 1]
+        i = max(several or range(len(made)), key=lambda i: len(made[i]))
+        if len(made[i]) < 2:
+            raise ConfigError(
+                "are more processes than there are pairs to share",
+                where="trainer.devices",
+                found=str(world),
+                fix="run fewer processes, or draw more pairs with pairs.max_pairs=...",
+            )
+        halves = _halves(made[i], inputs_p) if several else np.array_split(made[i], 2)
+        made[i : i + 1] = halves
+        n_inputs[i : i + 1] = [len(np.unique(inputs_p[half])) for half in halves]
+    return made
+
+
+def _halves(pairs: np.ndarray, inputs_p: np.ndarray) -> list[np.ndarray]:
+    """Pairs of several inputs in two, between inputs and as near to the middle as that allows."""
+    changes = np.flatnonzero(np.diff(inputs_p[pairs])) + 1
+    return np.split(pairs, [int(changes[np.argmin(np.abs(changes - len(pairs) / 2))])])
+
+
+def pair_batches(
+    cells: Cells,
+    tokenizer: Tokenizer,
+    plan: PairPlan,
+    batch_tokens: int,
+    *,
+    per_cell: bool = False,
+) -> PairBatches:
+    """The batches of a plan over prepared `cells`, at most `batch_tokens` tokens a member."""
+    used = np.unique(np.concatenate([plan.input_rows, plan.baseline_rows]))
+    length_n = np.zeros(len(cells), dtype=np.int64)
+    length_n[used] = token_lengths(cells.take(used), tokenizer, None)
+    return PairBatches(plan, length_n, batch_tokens, per_cell)
 
 
 def pair_loader(
@@ -99,87 +230,8 @@ def pair_loader(
 
     For methods that do their work `per_cell`, up to `PER_CELL` times as many: they run the model on
     few cells at a time whatever the batch, and the more pairs there are in one, the more of them
-    share their cells.
+    share their cells. Its `sampler` are the `PairBatches`.
     """
-    tokens = tokenizer.encode(cells)
-    batches = PairBatches(tokens, plan, batch_tokens, per_cell)
-    return DataLoader(PlannedPairs(tokens, plan), sampler=batches, batch_size=None)
-
-
-class AttributionCollector(lightning.Callback):
-    """Adds every predicted batch to the gene sums and to the ledger of pairs.
-
-    Parameters
-    ----------
-    sums
-        Accumulator of gene scores.
-    plan
-        The pairs being attributed.
-    write
-        Called with each attribution and the plan positions of its pairs, for instance to write
-        shards; None writes nothing.
-    """
-
-    def __init__(
-        self,
-        sums: GeneSumsMetric,
-        plan: PairPlan,
-        write: Callable[[Attribution, np.ndarray], None] | None = None,
-    ) -> None:
-        self.sums, self.plan, self.write = sums, plan, write
-        self.donors_p = torch.from_numpy(plan.donors)
-        self.ledger: list[pd.DataFrame] = []
-        self.batches: list[np.ndarray] = []
-
-    def on_predict_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Put the sums where the scores will be, and note which pairs each batch holds."""
-        self.sums.to(pl_module.device)
-        loader = trainer.predict_dataloaders
-        self.batches = list(loader.sampler)  # type: ignore[union-attr]
-
-    def on_predict_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: BlendedBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Accumulate one batch."""
-        pairs = self.batches[batch_idx]
-        self.sums.update(outputs, self.donors_p[pairs].to(outputs.gene_ids_pt.device))
-        self.ledger.append(ledger(outputs, batch).assign(pair=pairs))
-        if self.write is not None:
-            self.write(outputs, pairs)
-
-    def pairs(self) -> pd.DataFrame:
-        """The plan with its measurements, in plan order (columns of `pairs.parquet`).
-
-        Of several processes each must ask, and gets the measurements of all.
-        """
-        facts = self.plan.table[["pair", "input", "baseline", "donor_input", "donor_baseline"]]
-        measured = pd.concat(gathered(pd.concat(self.ledger)))
-        return facts.merge(measured, on="pair", validate="one_to_one")
-
-
-def ledger(attribution: Attribution, blended: BlendedBatch) -> pd.DataFrame:
-    """One row a pair: sizes, explained scalars and what the scores leave unexplained.
-
-    Sizes are of the two cells; `f_input` and `f_baseline` are those of the forward pass, so under
-    the empty baseline `f_baseline` is read from phenotypes alone.
-    """
-    forward, backward = attribution.forward, attribution.backward
-    has_i, has_b = (m.gene_ids_nt >= 0 for m in (blended.input, blended.baseline))
-    relative_p = torch.maximum(forward.relative_delta_p, backward.relative_delta_p)
-    columns = {
-        "n_genes_input": has_i.sum(dim=1),
-        "n_genes_baseline": has_b.sum(dim=1),
-        "n_shared": (has_i & has_b).sum(dim=1),
-        "f_input": forward.f_input_p,
-        "f_baseline": forward.f_baseline_p,
-        "forward_delta": forward.delta_p,
-        "backward_delta": backward.delta_p,
-        "relative_delta": relative_p,
-    }
-    return pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
+    batches = pair_batches(cells, tokenizer, plan, batch_tokens, per_cell=per_cell)
+    served = PlannedPairs(cells, tokenizer, plan, batches)
+    return DataLoader(served, sampler=batches, batch_size=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -20,6 +20,7 @@ from torchmetrics.classification import (
 from gradgene.attribution import Attribution, AttributionMethod, Target
 from gradgene.cells import CellSchema
 from gradgene.errors import AttributionError
+from gradgene.lit.explaining import Explained, explain_possible
 from gradgene.lit.finetuning import FineTuning, freeze, prepare
 from gradgene.lit.objective import MaskedTarget
 from gradgene.lit.schedule import warmup_cosine
@@ -33,11 +34,17 @@ __all__ = ["PhenotypeModule"]
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `predict_step` does with a batch of pairs."""
+    """What `predict_step` does with a batch of pairs, and with pairs without finite scores."""
 
     method: AttributionMethod
     target: Target
     baseline: BaselineStrategy
+    on_error: Literal["raise", "stop", "skip"] = "raise"
+
+    @property
+    def skips(self) -> bool:
+        """Whether such pairs are left out."""
+        return self.on_error == "skip"
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -181,12 +188,22 @@ class PhenotypeModule(lightning.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def explain_with(
-        self, method: AttributionMethod, target: Target, baseline: BaselineStrategy
+        self,
+        method: AttributionMethod,
+        target: Target,
+        baseline: BaselineStrategy,
+        on_error: Literal["raise", "stop", "skip"] = "raise",
     ) -> None:
-        """Choose what `predict_step` computes."""
-        self.explanation = Explanation(method, target, baseline)
+        """Choose what `predict_step` computes, and what it does with pairs without finite scores.
 
-    def predict_step(self, batch: BlendedBatch, batch_idx: int) -> Attribution:
+        "raise" raises there and then, for the batch; "stop" and "skip" find out which pairs they
+        are and give `Explained` back, for `AttributionCollector` to tell them by name.
+        """
+        self.explanation = Explanation(method, target, baseline, on_error)
+        # Of several processes that go on where they were broken off, one may have nothing left.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+
+    def predict_step(self, batch: BlendedBatch, batch_idx: int) -> Attribution | Explained:
         """Attribute a batch of pairs in both directions, in inference mode as well.
 
         Scores are those of the weights as they are, in their own precision: autocast
@@ -196,9 +213,15 @@ class PhenotypeModule(lightning.LightningModule):
         Raises
         ------
         AttributionError
-            If `explain_with` was not called.
+            If `explain_with` was not called, or under "raise" for scores that are not finite.
         """
         if self.explanation is None:
             raise AttributionError("call explain_with(...) before trainer.predict")
         how = self.explanation
-        return how.method.attribute(self.model, batch, how.target, how.baseline)
+
+        def explain(pairs: BlendedBatch) -> Attribution:
+            return how.method.attribute(self.model, pairs, how.target, how.baseline)
+
+        if how.on_error == "raise":
+            return explain(batch)
+        return explain_possible(explain, batch, all_errors=how.skips)

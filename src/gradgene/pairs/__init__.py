@@ -10,7 +10,8 @@ from gradgene.pairs.baselines import (
     ZeroBaseline,
 )
 from gradgene.pairs.blending import BlendedBatch, blend
-from gradgene.pairs.sampling import PairPlan, PairSampler
+from gradgene.pairs.plan import PairPlan
+from gradgene.pairs.sampling import PairSampler
 
 __all__ = [
     "BASELINES",

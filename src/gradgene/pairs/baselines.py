@@ -9,7 +9,7 @@ from typing import ClassVar
 from gradgene.cells import Cells
 from gradgene.pairs.averaging import with_mean_controls
 from gradgene.pairs.blending import BlendedBatch
-from gradgene.pairs.sampling import PairPlan
+from gradgene.pairs.plan import PairPlan
 
 __all__ = [
     "BASELINES",

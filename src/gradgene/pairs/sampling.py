@@ -1,85 +1,31 @@
-"""Draw matched input/baseline pairs: donors uniformly, then cells."""
+"""Draw matched input/baseline pairs: donors uniformly, then cells, or the nearest controls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
-import pandas as pd
 
 from gradgene.cells import Cells, require_label
-from gradgene.errors import ConfigError, PairError
+from gradgene.errors import ConfigError, PairError, closest
+from gradgene.pairs.listed import listed_pairs
+from gradgene.pairs.matching import (
+    Matches,
+    controls_of,
+    donors_of,
+    find_matches,
+    group,
+    strata_of,
+)
+from gradgene.pairs.nearest import nearest_controls, principal_components
+from gradgene.pairs.permuting import has_both, permuted_labels
+from gradgene.pairs.plan import PairPlan, no_skipped, pair_table
 
-__all__ = ["PairPlan", "PairSampler"]
+__all__ = ["PairSampler"]
 
-#: Stratum of cells that lack a label to match on: they equal nothing, not even each other.
-UNKNOWN = "a label to match on is missing"
-
-
-@dataclass(frozen=True)
-class PairPlan:
-    """The pairs to attribute, drawn before any work starts.
-
-    Attributes
-    ----------
-    table
-        One row a pair: `pair, input, baseline` (cell names), `input_row, baseline_row` (positions
-        among the cells given), `donor_input, donor_baseline` (None without donors), `stratum`.
-    skipped
-        One row for each stratum whose input cells have no matched baseline:
-        `stratum, n_cells, reason`.
-    controls
-        Stratum -> positions of every cell of the baseline's label in it, drawn or not.
-    averaged
-        Position of a baseline that is a mean -> positions of the cells it is the mean of.
-    """
-
-    table: pd.DataFrame
-    skipped: pd.DataFrame
-    controls: Mapping[str, np.ndarray] = field(default_factory=dict)
-    averaged: Mapping[int, np.ndarray] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.table.empty:
-            reasons = "; ".join(self.skipped["reason"].unique()) or "no input cell"
-            raise PairError(
-                "no matched pair can be formed",
-                where="study.match_on",
-                found=reasons,
-                fix="match on fewer categories, or hold out other donors",
-            )
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @property
-    def input_rows(self) -> np.ndarray:
-        """(pairs,) positions of the input cells."""
-        return self.table["input_row"].to_numpy(dtype=np.int64)
-
-    @property
-    def baseline_rows(self) -> np.ndarray:
-        """(pairs,) positions of the baseline cells."""
-        return self.table["baseline_row"].to_numpy(dtype=np.int64)
-
-    @property
-    def control_rows(self) -> np.ndarray:
-        """Positions of the distinct measured cells behind the baselines."""
-        behind = [self.averaged.get(int(row), [row]) for row in np.unique(self.baseline_rows)]
-        return np.unique(np.concatenate(behind)).astype(np.int64)
-
-    @property
-    def donors(self) -> np.ndarray:
-        """(pairs,) number of each input cell's donor, counted from 0 in order of name."""
-        names = self.table["donor_input"].fillna("").astype(str)
-        return pd.factorize(names, sort=True)[0].astype(np.int64)
-
-    @property
-    def n_skipped(self) -> int:
-        """Number of input cells without a matched baseline."""
-        return int(self.skipped["n_cells"].sum())
+Matching = Literal["random", "nearest"]
+ControlDonors = Literal["any", "same"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +49,20 @@ class PairSampler:
         As `max_pairs`, for the pairs of training cells that make the pruning rankings.
     seed
         Seed of the draws.
+    matching
+        "random": controls are drawn, donors uniformly and then cells. "nearest": the `per_cell`
+        controls most like the input, which narrows the contrast; see `pairs/nearest.py`. Inputs are
+        drawn either way; pairs of a file are as they are.
+    donors
+        "any", or "same" for a control of the input's own donor; inputs whose donor has none are
+        skipped. Pairs of a file are checked.
+    permute_labels
+        Seed by which the labels `input` and `baseline` are permuted among the cells of each donor
+        (of all without donors) before pairs are drawn, also those of training cells. A control:
+        every output of such a run is null. Donors with cells of one label are skipped, because
+        nothing can be exchanged in them.
+    n_components
+        Principal components in which `matching="nearest"` measures distance.
     """
 
     target: str
@@ -114,6 +74,10 @@ class PairSampler:
     file: str | None = None
     max_training_pairs: int | None = None
     seed: int = 0
+    matching: Matching = "random"
+    donors: ControlDonors = "any"
+    permute_labels: int | None = None
+    n_components: int = 50
 
     def __post_init__(self) -> None:
         if self.target in self.match_on:
@@ -135,6 +99,32 @@ class PairSampler:
                 expected="per_cell and max_pairs of at least 1",
                 found=f"per_cell={self.per_cell}, max_pairs={self.max_pairs}",
             )
+        self._check_matching()
+
+    def _check_matching(self) -> None:
+        """Raise `ConfigError` for a kind of matching that there is not."""
+        for name, known in (("matching", Matching), ("donors", ControlDonors)):
+            if getattr(self, name) not in get_args(known):
+                raise ConfigError(
+                    f"unknown kind {getattr(self, name)!r}",
+                    where=f"pairs.{name}",
+                    expected=f"one of {closest(getattr(self, name), get_args(known))}",
+                )
+        for name, lowest in (("n_components", 1), ("permute_labels", 0)):
+            number = getattr(self, name)
+            if number is not None and number < lowest:
+                raise ConfigError(
+                    "is too small",
+                    where=f"pairs.{name}",
+                    expected=f"{lowest} or more",
+                    found=str(number),
+                )
+        if self.file is not None and self.permute_labels is not None:
+            raise ConfigError(
+                "pairs of a file are not drawn, so permuted labels would change nothing",
+                where="pairs.permute_labels",
+                fix="set pairs.file=null or pairs.permute_labels=null",
+            )
 
     def for_training(self) -> PairSampler:
         """The sampler of training pairs: same matching, its own number, never the file."""
@@ -144,109 +134,100 @@ class PairSampler:
         """Draw pairs among `cells`; the same seed gives the same plan.
 
         Donors are drawn uniformly and then a cell of the donor, so that a donor with many cells
-        does not dominate; no input cell is drawn twice.
+        does not dominate; no input cell is drawn twice. `matching="nearest"` log-normalises cells
+        of counts; give prepared ones to measure over the genes that a model reads.
 
         Raises
         ------
-        LabelError, PairError
-            If a label is missing, or no input cell has a matched baseline.
+        LabelError, ConfigError, PairError
+            If a label or a donor column is missing, or no input cell has a matched baseline.
         """
+        if self.donors == "same" and cells.schema.donor is None:
+            raise ConfigError(
+                "asks for pairs of one donor, and the cells have no donors",
+                where="pairs.donors",
+                fix="set study.donor to the obs column of the donor, or pairs.donors=any",
+            )
         if self.file is not None:
-            return self._from_file(cells)
+            return self._listed(cells, self.file)
         for label, where in ((self.input, "study.input"), (self.baseline, "study.baseline")):
             require_label(label, cells.counts_of(self.target), column=self.target, where=where)
+        labels_n, can_draw_n = self._labels(cells)
+        strata_n = strata_of(cells, self.match_on)
+        matches = find_matches(
+            np.flatnonzero(labels_n == self.input),
+            np.flatnonzero(labels_n == self.baseline),
+            strata_n,
+            donors_of(cells),
+            baseline=self.baseline,
+            same_donor=self.donors == "same",
+            can_draw_n=can_draw_n,
+        )
+        pairs, distances = self._draw(cells, matches)
+        return PairPlan(
+            pair_table(cells, pairs, strata_n, donors_of(cells), distances),
+            matches.skipped,
+            matches.controls,
+            same_donor=self.donors == "same",
+        )
+
+    def _labels(self, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+        """(cells,) target labels to draw by, and whether the cell may be drawn."""
+        labels_n = cells.obs[self.target].to_numpy(dtype=object)
+        if self.permute_labels is None:
+            return labels_n, np.ones(len(cells), dtype=np.bool_)
+        pair, donors_n = (self.input, self.baseline), donors_of(cells)
+        both_n = has_both(labels_n, pair, donors_n)
+        if not both_n.any():
+            raise PairError(
+                "no donor has cells of both labels, so there is nothing to permute",
+                where="pairs.permute_labels",
+                expected=f"donors with cells of {self.input!r} and of {self.baseline!r}",
+            )
+        return permuted_labels(labels_n, pair, donors_n, self.permute_labels), both_n
+
+    def _draw(
+        self, cells: Cells, matches: Matches
+    ) -> tuple[list[tuple[int, int]], list[float] | None]:
+        """Positions of the pairs and, of nearest ones, their distances."""
         rng = np.random.default_rng(self.seed)
-        donors = _donors(cells)
-        strata = _strata(cells, self.match_on)
-        inputs = np.flatnonzero(cells.obs[self.target].to_numpy() == self.input)
-        controls = self._controls(cells, strata)
-        pool = {stratum: _group(rows, donors) for stratum, rows in controls.items()}
-        matched = np.array([strata[row] in pool for row in inputs], dtype=bool)
-        skipped = _skipped(strata[inputs[~matched]], self.baseline)
-        n_inputs = matched.sum()
+        donors_n = donors_of(cells)
+        n_inputs = len(matches.inputs)
         if self.max_pairs is not None:
             n_inputs = min(n_inputs, -(-self.max_pairs // self.per_cell))
-        drawn = _donors_then_cells(_group(inputs[matched], donors), int(n_inputs), rng)
+        drawn = _donors_then_cells(group(matches.inputs, donors_n), n_inputs, rng)
+        if self.matching == "nearest":
+            place_nk = principal_components(cells, self.n_components)
+            found = [
+                (row, int(control), float(distance))
+                for row in drawn
+                for control, distance in zip(
+                    *nearest_controls(place_nk, row, matches.partners[row], self.per_cell),
+                    strict=True,
+                )
+            ][: self.max_pairs]
+            return [(a, b) for a, b, _ in found], [distance for _, _, distance in found]
+        pools = {id(rows): group(rows, donors_n) for rows in matches.partners.values()}
         pairs = [
             (row, control)
             for row in drawn
-            for control in _donors_then_cells(pool[strata[row]], self.per_cell, rng)
+            for control in _donors_then_cells(pools[id(matches.partners[row])], self.per_cell, rng)
         ]
-        return PairPlan(_table(cells, pairs[: self.max_pairs], strata), skipped, controls)
+        return pairs[: self.max_pairs], None
 
-    def _controls(self, cells: Cells, strata: np.ndarray) -> dict[str, np.ndarray]:
-        """Positions of the cells of the baseline's label by stratum; `strata` has every cell's."""
-        rows = np.flatnonzero(cells.obs[self.target].to_numpy() == self.baseline)
-        return {s: found for s, found in _group(rows, strata).items() if s != UNKNOWN}
-
-    def _from_file(self, cells: Cells) -> PairPlan:
-        file = Path(str(self.file)).expanduser()
-        if not file.is_file():
-            raise PairError(f"no such file: {file}", where="pairs.file")
-        frame = _read_table(file)
-        missing = [c for c in ("input", "baseline") if c not in frame.columns]
-        if missing:
-            raise PairError(
-                f"lacks the column {missing[0]!r}",
-                where=str(file),
-                expected="columns input and baseline holding cell names",
-                found=", ".join(frame.columns),
-            )
-        if not cells.obs.index.is_unique:
-            raise PairError(
-                "cell names occur more than once, so a pair file is ambiguous",
-                where="pairs.file",
-                fix="call obs_names_make_unique() on the data first",
-            )
-        position = {name: i for i, name in enumerate(cells.obs.index)}
-        unknown = [n for n in (*frame["input"], *frame["baseline"]) if n not in position]
-        if unknown:
-            raise PairError(
-                f"{len(unknown)} cell names are not among the cells: {unknown[0]!r}",
-                where=str(file),
-                fix="use obs names of held-out cells that pass the filters",
-            )
-        strata = _strata(cells, self.match_on)
-        pairs = [
-            (position[a], position[b])
-            for a, b in zip(frame["input"], frame["baseline"], strict=True)
-        ]
-        empty = pd.DataFrame({"stratum": [], "n_cells": [], "reason": []})
-        return PairPlan(_table(cells, pairs, strata), empty, self._controls(cells, strata))
-
-
-def _read_table(file: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, dtype=str)
-    except (ValueError, OSError) as error:
-        raise PairError(
-            "cannot be read as a table",
-            where=str(file),
-            expected="CSV or parquet with columns input and baseline",
-            found=f"{type(error).__name__}: {error}",
-        ) from error
-
-
-def _donors(cells: Cells) -> np.ndarray:
-    """Donor of each cell; without a donor column every cell is of the one unnamed donor."""
-    if cells.schema.donor is None:
-        return np.full(len(cells), "", dtype=object)
-    return cells.obs[cells.schema.donor].fillna("").to_numpy(dtype=object)
-
-
-def _strata(cells: Cells, match_on: tuple[str, ...]) -> np.ndarray:
-    """Label combination of the matched categories of each cell, `UNKNOWN` where one is missing."""
-    if not match_on:
-        return np.full(len(cells), "all cells", dtype=object)
-    frame = cells.obs[list(match_on)]
-    strata = np.array([" | ".join(map(str, row)) for row in frame.to_numpy()], dtype=object)
-    strata[frame.isna().any(axis=1).to_numpy()] = UNKNOWN
-    return strata
-
-
-def _group(rows: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows by their key (`keys` has one for every cell), keys in order of name."""
-    return {str(k): rows[keys[rows] == k] for k in sorted(set(keys[rows].tolist()))}
+    def _listed(self, cells: Cells, file: str) -> PairPlan:
+        """The plan of the pairs in a file."""
+        pairs, donors_n = listed_pairs(file, cells), donors_of(cells)
+        if self.donors == "same":
+            _check_same_donor(cells, pairs, donors_n, file)
+        strata_n = strata_of(cells, self.match_on)
+        baselines = np.flatnonzero(cells.obs[self.target].to_numpy() == self.baseline)
+        return PairPlan(
+            pair_table(cells, pairs, strata_n, donors_n),
+            no_skipped(),
+            controls_of(baselines, strata_n),
+            same_donor=self.donors == "same",
+        )
 
 
 def _donors_then_cells(
@@ -263,33 +244,16 @@ def _donors_then_cells(
     return drawn
 
 
-def _skipped(strata: np.ndarray, baseline: str) -> pd.DataFrame:
-    counts = pd.Series(strata, dtype=object).value_counts().sort_index()
-    return pd.DataFrame(
-        {
-            "stratum": list(counts.index),
-            "n_cells": counts.to_numpy(dtype=int),
-            "reason": [
-                UNKNOWN if s == UNKNOWN else f"no {baseline!r} cell in {s!r}" for s in counts.index
-            ],
-        }
-    )
-
-
-def _table(cells: Cells, pairs: list[tuple[int, int]], strata: np.ndarray) -> pd.DataFrame:
-    inputs = np.array([a for a, _ in pairs], dtype=int)
-    baselines = np.array([b for _, b in pairs], dtype=int)
-    names = cells.obs.index.to_numpy()
-    donors = _donors(cells) if cells.schema.donor else np.full(len(cells), None, dtype=object)
-    return pd.DataFrame(
-        {
-            "pair": np.arange(len(pairs)),
-            "input": names[inputs],
-            "baseline": names[baselines],
-            "input_row": inputs,
-            "baseline_row": baselines,
-            "donor_input": donors[inputs],
-            "donor_baseline": donors[baselines],
-            "stratum": strata[inputs],
-        }
-    )
+def _check_same_donor(
+    cells: Cells, pairs: list[tuple[int, int]], donors_n: np.ndarray, file: str
+) -> None:
+    names = cells.obs.index
+    for a, b in pairs:
+        if donors_n[a] != donors_n[b] or not donors_n[a]:
+            raise PairError(
+                f"{names[a]!r} and {names[b]!r} are not of the same donor",
+                where=file,
+                expected="pairs of one donor, as pairs.donors=same asks for",
+                found=f"{donors_n[a] or 'no donor'} and {donors_n[b] or 'no donor'}",
+                fix="correct the file or set pairs.donors=any",
+            )

@@ -5,7 +5,9 @@ display and leaves no figure open.
 """
 
 from gradgene.plotting.curves import completeness, pruning_curves, training_curves
-from gradgene.plotting.genes import score_distribution, scores_by_gene, top_genes
+from gradgene.plotting.distributions import score_distribution, scores_by_gene
+from gradgene.plotting.evidence import effect_correlations, enrichment_bars
+from gradgene.plotting.genes import top_genes
 from gradgene.plotting.methods import memory_by_length, method_comparison
 from gradgene.plotting.palette import (
     COMPARED,
@@ -23,6 +25,8 @@ __all__ = [
     "ORDER_NAMES",
     "PALETTE",
     "completeness",
+    "effect_correlations",
+    "enrichment_bars",
     "memory_by_length",
     "method_comparison",
     "pruning_curves",

@@ -120,17 +120,31 @@ class RankingChoice:
         "signed" ranks by score, "absolute" by its magnitude.
     file
         The table, for kind "table".
+    by
+        Category whose labels get gene tables of their own, such as the cell type; None for none.
+    n_null
+        How many times the labels of pairs are exchanged at random for the `p_null` of an
+        attribution; 0 for no such test.
     """
 
     kind: Literal["attribution", "hvg", "deg", "expression", "random", "table"] = "attribution"
     importance: str | None = None
     sign: Literal["signed", "absolute"] = "signed"
     file: str | None = None
+    by: str | None = None
+    n_null: int = 100
 
     def __post_init__(self) -> None:
         if (self.kind == "table") != (self.file is not None):
             raise RankingError(
                 "kind 'table' and a file go together", where="ranking", fix="set ranking.file=..."
+            )
+        if self.n_null < 0 or self.n_null == 1:
+            raise RankingError(
+                "no spread can be told from so few exchanges of labels",
+                where="ranking.n_null",
+                expected="0 for none, or at least 2",
+                found=str(self.n_null),
             )
 
 

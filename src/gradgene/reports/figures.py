@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 _DPI = 150
 #: More curves than this cannot be told apart, nor can their names be set beside them.
 MOST_CURVES = 12
+#: So many rankings are still taken in at a glance.
+MOST_EFFECTS = 16
 
 
 def write_figures(run: RunFiles) -> dict[str, Path]:
@@ -36,7 +38,8 @@ def write_figures(run: RunFiles) -> dict[str, Path]:
     -------
     dict
         Figure name → path of its PNG (150 dots per inch); the SVG lies beside it. Names:
-        `training_curves`, `score_distribution`, `scores_by_gene`, `top_genes`,
+        `training_curves`, `top_genes`, `distribution_importance`, `distribution_forward`,
+        `distribution_backward`, `scores_by_gene`, `effects`, `enrichment`,
         `pruning_lowest_first`, `pruning_highest_first`, `completeness`.
 
     Raises
@@ -88,18 +91,18 @@ def _figures(run: RunFiles) -> Iterator[tuple[str, Callable[[], Figure]]]:
     if history is not None:
         yield "training_curves", lambda: plotting.training_curves(history)
     if genes is not None:
-        title = f"{run.method or 'Scores'}, {len(genes):,} genes"
-        scores = genes["score"].to_numpy(dtype=float)
-        yield "score_distribution", lambda: plotting.score_distribution(scores, title)
-        # Not by rank: a sorted curve would show the same as the distribution.
-        panel = genes.sort_values("gene")
-        yield (
-            "scores_by_gene",
-            lambda: plotting.scores_by_gene(
-                panel["score"].to_numpy(dtype=float), panel["gene"].astype(str).tolist()
-            ),
-        )
         yield "top_genes", lambda: plotting.top_genes(genes)
+        yield from _score_figures(run, genes)
+    effects, enrichment = run.effects, run.enrichment
+    if effects is not None:
+        shown = legible(effects, run.ranking_name, run.baseline or "cell_state", MOST_EFFECTS)
+        # Signed or by magnitude is what differs most here, so the main ranking is drawn both ways.
+        main = (run.ranking_name or "").removesuffix("/abs")
+        both = effects["ranking"].isin([main, f"{main}/abs"])
+        shown = effects[both | effects["ranking"].isin(shown["ranking"])]
+        yield "effects", lambda: plotting.effect_correlations(shown, run.ranking_name)
+    if enrichment is not None and len(enrichment):
+        yield "enrichment", lambda: plotting.enrichment_bars(enrichment)
     picked = pick_curves(run)
     if picked is not None:
         curves, arm, metric = picked
@@ -108,18 +111,53 @@ def _figures(run: RunFiles) -> Iterator[tuple[str, Callable[[], Figure]]]:
         yield "completeness", lambda: plotting.completeness(pairs)
 
 
-def legible(curves: pd.DataFrame, main: str | None, baseline: str = "cell_state") -> pd.DataFrame:
+def _score_figures(
+    run: RunFiles, genes: pd.DataFrame
+) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """Distributions of what the gene table has of both directions, and each gene's place."""
+    importance = (run.ranking_name or "").removesuffix("/abs").rpartition("/")[2]
+    parts = {
+        "importance": ("score", f"Importance ({importance})" if importance else "Importance"),
+        "forward": ("forward", "Forward attribution"),
+        "backward": ("backward", "Backward attribution"),
+    }
+    for name, (column, title) in parts.items():
+        if column not in genes or genes[column].isna().all():
+            continue
+        zeros = (run.metrics or {}).get(f"attribution/{run.method}/zero_{name}")
+
+        def draw(column: str = column, title: str = title, zeros: object = zeros) -> Figure:
+            scores = genes[column].to_numpy(dtype=float)
+            title = f"{title}: {run.method}" if run.method else title
+            share = float(zeros) if isinstance(zeros, int | float) else None
+            return plotting.score_distribution(scores, title, zero_share=share)
+
+        yield f"distribution_{name}", draw
+    # Not by rank: a sorted curve would show the same as the distribution.
+    panel, order = genes.sort_values("gene"), "in alphabetical order"
+    if run.panel is not None and set(genes["gene"].astype(str)) <= set(run.panel):
+        panel = genes.set_index(genes["gene"].astype(str))
+        panel = panel.loc[[gene for gene in run.panel if gene in panel.index]]
+        order = "in the order of the model's panel"
+    names = panel["gene"].astype(str).tolist()
+    scores = panel["score"].to_numpy(dtype=float)
+    yield "scores_by_gene", lambda: plotting.scores_by_gene(scores, names, order=order)
+
+
+def legible(
+    curves: pd.DataFrame, main: str | None, baseline: str = "cell_state", most: int = MOST_CURVES
+) -> pd.DataFrame:
     """The curves worth drawing where there are more rankings than a figure can name.
 
-    Kept are the main ranking, the controls and, of every other method, its default importance
-    under the `baseline`, signed and absolute, and the published `paper_mean`; the tables have them
-    all.
+    Kept are the main ranking, the controls, the pairs' own fold change and, of every other
+    method, its default importance under the `baseline`, signed and absolute, and the published
+    `paper_mean`; the tables have them all.
     """
     names = list(dict.fromkeys(map(str, curves["ranking"])))
-    if len(names) <= MOST_CURVES:
+    if len(names) <= most:
         return curves
     own = (main or "").partition("/")[0]
-    kept = {main, *plotting.CONTROLS}
+    kept = {main, *plotting.CONTROLS, "log_fold_change"}
     for method in {name.partition("/")[0] for name in names} - {own}:
         default = f"{method}/{default_importance(method, baseline)}"
         kept |= {default, f"{default}/abs", f"{method}/paper_mean"}

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gradgene import __version__
 from gradgene.plotting import PALETTE
 from gradgene.reports import sections
+from gradgene.reports.evidence import interval_note, swaps
 from gradgene.reports.figures import write_figures
 from gradgene.reports.numbers import number
 from gradgene.reports.run_files import RunFiles, write_atomically
@@ -25,9 +26,13 @@ _LARGEST_SVG = 400_000
 
 _ALT = {
     "training_curves": "Loss and validation accuracy over training epochs",
-    "score_distribution": "Histogram of gene scores with 1st and 99th percentile lines",
+    "top_genes": "Bars of the highest-ranked genes with intervals, flagged genes hatched",
+    "distribution_importance": "Histogram of gene scores with 1st and 99th percentile lines",
+    "distribution_forward": "Histogram of mean forward attributions of genes",
+    "distribution_backward": "Histogram of mean backward attributions of genes",
     "scores_by_gene": "Score of each gene in panel order, outliers named",
-    "top_genes": "Bars of the highest-ranked genes with intervals",
+    "effects": "Correlation of each ranking with published effects in each label",
+    "enrichment": "Bars of the gene sets that the best genes are richest in",
     "pruning_lowest_first": "Performance as the least important genes are removed first",
     "pruning_highest_first": "Performance as the most important genes are removed first",
     "completeness": "Share of pairs below each completeness error",
@@ -83,11 +88,25 @@ def _tables(run: RunFiles) -> dict[str, Any]:
     return {
         "data_facts": sections.data_facts(run),
         "data_table": sections.data_table(run),
+        "strata": sections.strata_table(run),
+        "n_strata": 0 if run.strata is None else len(run.strata),
+        "costs": sections.cost_table(run),
+        "skipped_pairs": sections.skipped_table(run),
+        "n_skipped_pairs": 0 if run.skipped_pairs is None else len(run.skipped_pairs),
         "quality": sections.quality_table(run),
         "confusion": sections.confusion_table(run),
         "donors": sections.donor_table(run),
         "genes": genes,
         "genes_json": None if genes is None else _island(genes.island()),
+        "interval_note": interval_note(run),
+        "swaps": swaps(run),
+        "unflagged": sections.unflagged_table(run),
+        "flagged": sections.flagged_table(run),
+        "flags": sections.flag_table(run),
+        "by_label": sections.label_table(run),
+        "zeros": sections.zero_table(run),
+        "effects": sections.effect_table(run),
+        "enrichment": sections.enrichment_table(run),
         "compared": sections.compared_table(run),
         "recovery": sections.recovery_table(run),
         "pruning_areas": sections.area_table(run),

@@ -15,7 +15,7 @@ from gradgene.errors import OutputError, closest
 from gradgene.genes import default_importance
 from gradgene.store import atomic_path, read_json_lines
 
-__all__ = ["RunFiles", "write_atomically"]
+__all__ = ["RunFiles", "ranked", "write_atomically"]
 
 # What the reports cannot do without in each table; everything else is shown where it exists.
 _NEEDED = {
@@ -27,6 +27,11 @@ _NEEDED = {
     "history": ("epoch",),
     "confusion": ("truth", "predicted", "n_cells"),
     "donors": ("donor", "n_cells"),
+    "strata": ("stratum", "n_pairs"),
+    "skipped_pairs": ("method", "pair", "reason"),
+    "genes_by_label": ("label", "gene", "score", "rank"),
+    "effects": ("ranking", "label", "spearman"),
+    "enrichment": ("gene_set", "collection", "n_set", "n_overlap", "p_adjusted"),
 }
 
 
@@ -45,6 +50,17 @@ class RunFiles:
         Gene table and pair table of the main method, columns as in the contract.
     compared
         Gene tables of the compared methods by name; empty where there are none.
+    strata, skipped_pairs
+        Pairs by stratum, and pairs that were left out while running (`attributions/`).
+    plan
+        `plan.json` as a table: `method, split, n_pairs, estimated_seconds, estimated_peak_mb`
+        and, where it was done, `seconds, peak_mb`.
+    genes_by_label
+        Gene tables of each label of one category, one below the other, with `label`.
+    effects, enrichment
+        Agreement with published effects, and gene sets among the best genes.
+    panel
+        The model's genes in its own order, from the vocabulary beside its weights.
     rankings, curves, summary
         The tables under `pruning/`.
     confusion, donors
@@ -75,6 +91,13 @@ class RunFiles:
     donors: pd.DataFrame | None = None
     history: pd.DataFrame | None = None
     stages: pd.DataFrame | None = None
+    strata: pd.DataFrame | None = None
+    skipped_pairs: pd.DataFrame | None = None
+    plan: pd.DataFrame | None = None
+    genes_by_label: pd.DataFrame | None = None
+    effects: pd.DataFrame | None = None
+    enrichment: pd.DataFrame | None = None
+    panel: tuple[str, ...] | None = None
     compared: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -82,7 +105,7 @@ class RunFiles:
         for name, table in self.compared.items():
             tables[f"genes of {name}"] = table
         for name, table in tables.items():
-            for column in _NEEDED["genes" if name.startswith("genes") else name]:
+            for column in _NEEDED.get(name, _NEEDED["genes"]):
                 if table is not None and column not in table.columns:
                     raise OutputError(
                         f"the {name} table has no column {column!r}",
@@ -157,34 +180,45 @@ class RunFiles:
         return None
 
     @property
-    def main_ranking(self) -> str | None:
-        """The ranking that the run is about, if it is in the curves: the configured control, or
-        the main method's importance and sign; None where there are no such curves."""
-        if self.curves is None or self.genes is None or not len(self.genes):
+    def ranking_name(self) -> str | None:
+        """Name of the ranking that the run is about: the configured control, or the main method's
+        importance and sign; None without a gene table."""
+        if self.genes is None or not {"method", "baseline"} <= set(self.genes) or self.genes.empty:
             return None
         configured = self.section("ranking")
         wanted = str(configured.get("kind", "attribution"))
-        if wanted == "attribution":
-            method, baseline = (str(self.genes[c].iloc[0]) for c in ("method", "baseline"))
-            importance = configured.get("importance") or default_importance(method, baseline)
-            absolute = configured.get("sign") == "absolute"
-            wanted = f"{method}/{importance}" + ("/abs" if absolute else "")
-        return wanted if wanted in set(self.curves["ranking"]) else None
+        if wanted != "attribution":
+            return wanted
+        method, baseline = (str(self.genes[c].iloc[0]) for c in ("method", "baseline"))
+        importance = configured.get("importance") or default_importance(method, baseline)
+        absolute = configured.get("sign") == "absolute"
+        return f"{method}/{importance}" + ("/abs" if absolute else "")
+
+    @property
+    def main_ranking(self) -> str | None:
+        """`ranking_name` if it is in the curves; None where there are no such curves."""
+        if self.curves is None:
+            return None
+        name = self.ranking_name
+        return name if name in set(self.curves["ranking"]) else None
 
     @property
     def ranked_genes(self) -> pd.DataFrame | None:
         """The gene table without `@category` rows and without rankless ones, best gene first."""
-        if self.genes is None:
-            return None
-        kept = self.genes[self.genes["rank"].notna()]
-        kept = kept[~kept["gene"].astype(str).str.startswith("@")]
-        return kept.sort_values("rank", kind="stable").reset_index(drop=True)
+        return None if self.genes is None else ranked(self.genes)
 
     @property
     def best_checkpoint(self) -> Path | None:
         """`checkpoints/best.ckpt` if the run kept one."""
         path = self.path / "checkpoints" / "best.ckpt"
         return path if path.is_file() else None
+
+
+def ranked(genes: pd.DataFrame) -> pd.DataFrame:
+    """A gene table without `@category` rows and without rankless ones, best gene first."""
+    kept = genes[genes["rank"].notna()]
+    kept = kept[~kept["gene"].astype(str).str.startswith("@")]
+    return kept.sort_values("rank", kind="stable").reset_index(drop=True)
 
 
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
@@ -235,6 +269,22 @@ def _json_lines(path: Path) -> pd.DataFrame | None:
     return pd.DataFrame(rows) if rows else None
 
 
+def _plan(path: Path) -> pd.DataFrame:
+    """`plan.json`, method → split → what it was to take and took, as a table."""
+    columns = ["n_pairs", "estimated_seconds", "estimated_peak_mb", "seconds", "peak_mb"]
+    rows = [
+        {"method": method, "split": split, **{name: _mapping(found).get(name) for name in columns}}
+        for method, splits in _json(path).items()
+        for split, found in _mapping(splits).items()
+    ]
+    return pd.DataFrame(rows, columns=["method", "split", *columns])
+
+
+def _panel(path: Path) -> tuple[str, ...] | None:
+    genes = _json(path).get("genes")
+    return tuple(map(str, genes)) if isinstance(genes, list) else None
+
+
 _PARTS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "config": ("config.yaml", _yaml),
     "provenance": ("provenance.json", _json),
@@ -249,6 +299,13 @@ _PARTS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "donors": ("test_donors.parquet", _parquet),
     "history": ("training.csv", _csv),
     "stages": ("progress.jsonl", _json_lines),
+    "strata": ("attributions/strata.parquet", _parquet),
+    "skipped_pairs": ("attributions/skipped_pairs.parquet", _parquet),
+    "plan": ("attributions/plan.json", _plan),
+    "genes_by_label": ("attributions/genes_by_label.parquet", _parquet),
+    "effects": ("attributions/effects.parquet", _parquet),
+    "enrichment": ("attributions/enrichment.parquet", _parquet),
+    "panel": ("checkpoints/hf/vocabulary.json", _panel),
 }
 
 

@@ -10,11 +10,15 @@ import pandas as pd
 
 from gradgene.attribution import METHODS, AttributionMethod
 from gradgene.plotting import METRIC_NAMES
+from gradgene.reports.evidence import flags_of, has_flags, interval_note
 from gradgene.reports.figures import pick_curves
 from gradgene.reports.numbers import number, percent
 from gradgene.reports.run_files import RunFiles
 
 __all__ = ["Caution", "cautions", "leaks", "promised_delta", "question", "verdict"]
+
+#: So many genes count as the best.
+TOP = 30
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,13 @@ def verdict(run: RunFiles) -> list[str]:
     list of str
         Plain text, not escaped for HTML.
     """
-    return [*_model_sentence(run), *_gene_sentence(run), *_pruning_sentences(run), *_sum(run)]
+    return [
+        *_model_sentence(run),
+        *_gene_sentence(run),
+        *_effect_sentence(run),
+        *_pruning_sentences(run),
+        *_sum(run),
+    ]
 
 
 def _model_sentence(run: RunFiles) -> Iterator[str]:
@@ -79,6 +89,25 @@ def _gene_sentence(run: RunFiles) -> Iterator[str]:
         name, at, count = key.removeprefix("recovery/").rpartition("@")
         if key.startswith("recovery/") and at and name == run.main_ranking:
             text += f"; {number(value)} of its {count} best are in the list of known genes"
+    yield text + "."
+
+
+def _effect_sentence(run: RunFiles) -> Iterator[str]:
+    if run.effects is None:
+        return
+    known = run.effects.dropna(subset=["spearman"])
+    median = known.groupby("ranking", sort=False)["spearman"].median()
+    main = run.ranking_name
+    if main is None or main not in median:
+        return
+    labels = known.loc[known["ranking"] == main, "label"]
+    where = f"over {len(labels)} labels" if len(labels) > 1 else f"for {labels.iloc[0]}"
+    text = (
+        f"Its scores, with the sign of each gene's change, follow the published effects with a "
+        f"rank correlation of {number(float(median[main]))} ({where})"
+    )
+    if "random" in median:
+        text += f"; random scores with that sign reach {number(float(median['random']))}"
     yield text + "."
 
 
@@ -189,6 +218,13 @@ def _ranking_cautions(run: RunFiles) -> Iterator[Caution]:
             "Such curves look good even for a model that knows nothing; use rank_source: held_out "
             "for a claim.",
         )
+    if run.section("pairs").get("permute_labels") is not None:
+        yield Caution(
+            "error",
+            "Labels were permuted",
+            "This run is a control (pairs.permute_labels): its labels say nothing, so whatever it "
+            "finds is chance.",
+        )
     size, limit = _relative_delta(run), promised_delta(run, run.method or "")
     if size is not None and limit is not None and size > limit:
         yield Caution(
@@ -197,15 +233,38 @@ def _ranking_cautions(run: RunFiles) -> Iterator[Caution]:
             f"{run.method} must explain the output to within {number(limit)} for 99 % of pairs; "
             f"here it is {number(size)}.",
         )
+    note = interval_note(run)
+    if note is not None:
+        yield Caution("note", "No intervals", note)
     genes = run.ranked_genes
-    if genes is not None and "n_donors" in genes and genes["n_donors"].notna().any():
-        donors = int(genes["n_donors"].max())
-        if donors < 3:
+    if genes is not None and has_flags(run):
+        flagged = [
+            str(g) for g, f in zip(genes["gene"], genes["flags"], strict=True) if flags_of(f)
+        ]
+        best = set(genes["gene"].astype(str).head(TOP))
+        among = [gene for gene in flagged if gene in best]
+        if among:
             yield Caution(
                 "note",
-                "Few donors",
-                f"Intervals over {donors} donor{'s' * (donors != 1)} say little about new donors.",
+                "Flagged genes",
+                f"{len(among)} of the {min(TOP, len(genes))} best genes carry a technical flag "
+                f"({', '.join(among)}); they are listed apart.",
             )
+    yield from _skipped_while_running(run)
+
+
+def _skipped_while_running(run: RunFiles) -> Iterator[Caution]:
+    skipped = run.skipped_pairs
+    if skipped is None or skipped.empty:
+        return
+    counts = skipped.groupby("method", sort=False).size()
+    text = "; ".join(f"{method}: {number(int(n))}" for method, n in counts.items())
+    yield Caution(
+        "warning",
+        "Pairs left out",
+        f"Attribution failed on some pairs and they were left out ({text}); the reasons are "
+        "listed with the data.",
+    )
 
 
 def _model_cautions(run: RunFiles) -> Iterator[Caution]:

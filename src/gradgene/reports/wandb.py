@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 import wandb
 
-from gradgene.reports.run_files import RunFiles
+from gradgene.reports.run_files import RunFiles, ranked
 
 __all__ = ["log_run", "opens", "quiet_environment", "send", "wandb_mode"]
 
@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 # Where W&B has served its API, newest name first; used only to look a machine up in netrc.
 _HOSTS = ("api.forge.coreweave.com", "forge.coreweave.com", "api.wandb.ai")
 _TABLE_ROWS = 500
+#: Tables about genes, wherever they lie under `attributions/`.
+_GENE_FILES = ("genes.parquet", "genes_by_label.parquet", "effects.parquet", "enrichment.parquet")
 
 
 def wandb_mode() -> str:
@@ -133,8 +135,9 @@ def log_run(wandb_run: Any, run: RunFiles, figures: Mapping[str, Path]) -> None:
     wandb_run
         The open run, such as `WandbLogger.experiment`.
     run
-        The run's files: the 500 best genes and all pairs become tables, metrics the summary, and
-        gene table, pruning tables and best checkpoint artifacts.
+        The run's files: the 500 best genes, the 30 best of each label, all pairs, strata, effects
+        and gene sets become tables, metrics the summary, and gene tables, pruning tables and best
+        checkpoint artifacts.
     figures
         Figure name → PNG, as `write_figures` returns them; logged as images.
 
@@ -142,15 +145,25 @@ def log_run(wandb_run: Any, run: RunFiles, figures: Mapping[str, Path]) -> None:
     -----
     Raises nothing: what W&B refuses is a warning in the log, and the rest is still logged.
     """
+    folder = run.path / "attributions"
     parts: dict[str, Callable[[], None]] = {
         "metrics": lambda: _log_metrics(wandb_run, run),
         "gene table": lambda: _log_table(wandb_run, "genes", run.ranked_genes, _TABLE_ROWS),
         "pair table": lambda: _log_table(wandb_run, "pairs", run.pairs, None),
+        "strata": lambda: _log_table(wandb_run, "strata", run.strata, _TABLE_ROWS),
+        "skipped pairs": lambda: _log_table(
+            wandb_run, "skipped_pairs", run.skipped_pairs, _TABLE_ROWS
+        ),
+        "gene table by label": lambda: _log_table(
+            wandb_run, "genes_by_label", _best_by_label(run), None
+        ),
+        "effects": lambda: _log_table(wandb_run, "effects", run.effects, None),
+        "enrichment": lambda: _log_table(wandb_run, "enrichment", run.enrichment, _TABLE_ROWS),
         "figures": lambda: wandb_run.log(
             {f"figures/{name}": wandb.Image(str(path)) for name, path in figures.items()}
         ),
         "gene artifact": lambda: _log_artifact(
-            wandb_run, run, "genes", sorted((run.path / "attributions").rglob("genes.parquet"))
+            wandb_run, run, "genes", [p for n in _GENE_FILES for p in sorted(folder.rglob(n))]
         ),
         "curve artifact": lambda: _log_artifact(
             wandb_run, run, "curves", sorted((run.path / "pruning").glob("*.parquet"))
@@ -206,6 +219,14 @@ def _log_table(wandb_run: Any, name: str, frame: pd.DataFrame | None, rows: int 
     plain = shown.astype(object).where(shown.notna(), None)
     data: list[Any] = plain.to_numpy().tolist()
     wandb_run.log({name: wandb.Table(columns=list(map(str, plain.columns)), data=data)})
+
+
+def _best_by_label(run: RunFiles, n: int = 30) -> pd.DataFrame | None:
+    """The best genes of each label, one label below the other."""
+    if run.genes_by_label is None or run.genes_by_label.empty:
+        return None
+    labels = run.genes_by_label.groupby("label", sort=False)
+    return pd.concat([ranked(table).head(n) for _, table in labels], ignore_index=True)
 
 
 def _log_artifact(wandb_run: Any, run: RunFiles, kind: str, files: list[Path]) -> None:

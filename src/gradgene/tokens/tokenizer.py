@@ -58,11 +58,11 @@ class Tokenizer:
         return self.encode(self.prepare(cells))
 
     def _schema_for(self, adata: ad.AnnData) -> CellSchema:
-        """Donors are needed to split cells, not to read them; some layouts need no column."""
+        """Donor and batch are not needed to read cells; some layouts need no column."""
         phenotypes = self.schema.phenotypes
         if self.vocabulary.layout.absent != "error":
             phenotypes = tuple(c for c in phenotypes if c in adata.obs) or phenotypes
-        return replace(self.schema, donor=None, phenotypes=phenotypes)
+        return replace(self.schema, donor=None, batch=None, phenotypes=phenotypes)
 
     def prepare(self, cells: Cells) -> Cells:
         """Log-normalise and reorder to the genes of the vocabulary; absent genes become zero.

@@ -1,0 +1,174 @@
+"""The pairs of an attribution: drawn, told, written and estimated before any of it is done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.table import Table
+
+from gradgene.attribution import AttributionSettings
+from gradgene.cells import Cells
+from gradgene.commands.attribute_running import attribution_key, module_of, new_sums
+from gradgene.commands.binding import build
+from gradgene.commands.estimate import Estimate, Pace, measure_pace
+from gradgene.commands.memory import peak_mb
+from gradgene.commands.workspace import Workspace
+from gradgene.lit import Explained, PlannedPairs, pair_batches
+from gradgene.pairs import BaselineStrategy, PairPlan, PairSampler
+from gradgene.store import write_json, write_parquet
+
+__all__ = ["Parts", "arranged_pairs", "estimates", "plan_pairs", "tell_plan", "timed", "write_plan"]
+
+Parts = dict[str, tuple[Cells, PairPlan]]
+Estimates = dict[tuple[str, str], Estimate]
+
+
+def plan_pairs(work: Workspace) -> dict[str, PairPlan]:
+    """The pairs of held-out ("test") and of training cells ("train"); see `arranged_pairs`."""
+    return {split: plan for split, (_, plan) in arranged_pairs(work).items()}
+
+
+def arranged_pairs(work: Workspace) -> Parts:
+    """Draw the pairs of held-out ("test") and of training cells ("train"), each with its cells.
+
+    The baseline arranges each part by itself, so that what it makes of cells never mixes parts.
+
+    Raises
+    ------
+    GradgeneError
+        If the cells do not fit the study or no pair can be formed.
+    """
+    sampler: PairSampler = build(work.cfg.pairs)
+    baseline: BaselineStrategy = build(work.cfg.baseline)
+    arranged = {}
+    for split, drawer in (("test", sampler), ("train", sampler.for_training())):
+        cells = work.data.part(split)
+        arranged[split] = baseline.arrange(cells, drawer.sample(cells))
+    return arranged
+
+
+def tell_plan(work: Workspace, parts: Parts, found: Estimates, *, table: bool = False) -> None:
+    """Say how many pairs there are, which cells found no baseline, and what it will take."""
+    for split, (_, plan) in parts.items():
+        if table:
+            work.console.print(_table(split, plan))
+        if table or split == "test":
+            for row in plan.skipped.itertuples():
+                work.console.print(f"[yellow]skipped {row.n_cells} input cells: {row.reason}[/]")
+    for (method, split), estimate in found.items():
+        n_pairs = len(parts[split][1])
+        work.console.print(f"{method}, {n_pairs} pairs of {split} cells: {estimate}")
+
+
+def write_plan(work: Workspace, parts: Parts, found: Estimates) -> None:
+    """Write `plan.parquet`, `strata.parquet` and `plan.json`, and the number of pairs."""
+    folder = work.folder / "attributions"
+    plans = {split: plan for split, (_, plan) in parts.items()}
+    tables = [plan.table.assign(split=split) for split, plan in plans.items()]
+    strata = [plan.strata().assign(split=split) for split, plan in plans.items()]
+    write_parquet(pd.concat(tables, ignore_index=True), folder / "plan.parquet")
+    write_parquet(pd.concat(strata, ignore_index=True), folder / "strata.parquet")
+    told: dict[str, dict[str, Any]] = {}
+    for (method, split), estimate in found.items():
+        told.setdefault(method, {})[split] = {
+            "n_pairs": len(plans[split]),
+            "estimated_seconds": round(estimate.seconds, 3),
+            "estimated_peak_mb": round(estimate.peak_mb),
+            "key": attribution_key(work),
+        }
+    write_json(told, folder / "plan.json")
+    plan = plans["test"]
+    work.add_metrics({"pairs/n_pairs": len(plan), "pairs/n_skipped": plan.n_skipped})
+
+
+def estimates(work: Workspace, parts: Parts) -> Estimates:
+    """Method and split -> what it will take; measured on test pairs, for both splits.
+
+    What was estimated before an interruption is not measured again.
+    """
+    kept = _kept_estimates(work)
+    found: Estimates = {}
+    for settings in work.attributions:
+        name, pace = settings.method.name, None
+        for split, (cells, plan) in parts.items():
+            if (name, split) not in kept:
+                pace = pace or _pace(work, settings, *parts["test"])
+                batches = pair_batches(
+                    cells,
+                    work.loaded.tokenizer,
+                    plan,
+                    settings.batch_tokens,
+                    per_cell=settings.method.per_cell,
+                )
+                kept[name, split] = pace.of(batches, work.n_processes)
+            found[name, split] = kept[name, split]
+    return found
+
+
+@contextmanager
+def timed(work: Workspace, method: str, split: str) -> Iterator[None]:
+    """Note in `plan.json` how long it really took and the highest memory so far."""
+    started = time.perf_counter()
+    yield
+    if not work.is_main:
+        return
+    file = work.folder / "attributions" / "plan.json"
+    told = json.loads(file.read_text())
+    told[method][split] |= {
+        "seconds": round(time.perf_counter() - started, 3),
+        "peak_mb": round(peak_mb()),
+    }
+    write_json(told, file)
+
+
+def _pace(work: Workspace, settings: AttributionSettings, cells: Cells, plan: PairPlan) -> Pace:
+    """Measure a method on the pairs of a plan, from tokens to sums."""
+    tokenizer = work.loaded.tokenizer
+    per_cell = settings.method.per_cell
+    batches = pair_batches(cells, tokenizer, plan, settings.batch_tokens, per_cell=per_cell)
+    served = PlannedPairs(cells, tokenizer, plan)
+    module, sums = module_of(work, settings), new_sums(work, settings, cells, plan)
+    sums = sums.to(work.device)
+
+    def attribute(pairs: np.ndarray) -> None:
+        found = module.predict_step(served[pairs].to(work.device), 0)
+        if isinstance(found, Explained):
+            pairs = pairs[found.kept]
+            found = found.attribution
+        if found is not None:  # a pair that cannot be explained is told of when its turn comes
+            sums.update(found, torch.from_numpy(pairs).to(work.device))
+
+    with work.console.status(f"trying {settings.method.name}"):
+        # Beside the sums of this trial there will be the real ones, each with zeros of its size.
+        return measure_pace(attribute, batches, work.device, 2 * sums.state_bytes / 2**20)
+
+
+def _kept_estimates(work: Workspace) -> Estimates:
+    file = work.folder / "attributions" / "plan.json"
+    told = json.loads(file.read_text()) if file.is_file() else {}
+    key = attribution_key(work)
+    return {
+        (method, split): Estimate(one["estimated_seconds"], one["estimated_peak_mb"])
+        for method, splits in told.items()
+        for split, one in splits.items()
+        if one.get("key") == key
+    }
+
+
+def _table(split: str, plan: PairPlan) -> Table:
+    """The strata, narrow enough for a terminal: donors are those of inputs and of baselines."""
+    headings = ("stratum", "pairs", "inputs", "baselines", "donors", "skipped")
+    table = Table(*headings, title=f"{len(plan)} pairs of {split} cells")
+    for row in plan.strata().itertuples():
+        baselines = f"{row.n_baselines} of {row.n_controls}"
+        donors = f"{row.n_donors_input}, {row.n_donors_baseline}"
+        numbers = (row.n_pairs, row.n_inputs, baselines, donors, row.n_skipped)
+        table.add_row(str(row.stratum), *map(str, numbers))
+    return table

@@ -1,0 +1,217 @@
+"""Run one method over one set of pairs: in one process or several, and again where it stopped."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from gradgene import __version__
+from gradgene.attribution import AttributionSettings
+from gradgene.cells import Cells
+from gradgene.commands.binding import build
+from gradgene.commands.run_folder import interruptible, stamp
+from gradgene.commands.workspace import Workspace
+from gradgene.genes import (
+    GeneSums,
+    GeneSumsMetric,
+    Importance,
+    PairDesign,
+    default_importance,
+)
+from gradgene.lit import (
+    AttributionCollector,
+    Keeping,
+    PairBatches,
+    PhenotypeModule,
+    pair_loader,
+    rank_and_world,
+)
+from gradgene.pairs import BaselineStrategy, PairPlan
+from gradgene.provenance import settings_hash
+from gradgene.pruning import RankingChoice
+from gradgene.store import PairShardWriter, merge_manifests
+
+__all__ = [
+    "Attributed",
+    "attribute_pairs",
+    "attribution_key",
+    "clear_progress",
+    "design_of",
+    "main_importance",
+    "module_of",
+    "new_sums",
+    "table_folder",
+]
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """What a method found over the pairs of one split, of all processes.
+
+    Attributes
+    ----------
+    sums
+        Per-gene sums.
+    pairs
+        The ledger: one row a pair that has scores, in plan order.
+    left_out
+        Pairs without finite scores: `pair, input, baseline, reason`.
+    """
+
+    sums: GeneSums
+    pairs: pd.DataFrame
+    left_out: pd.DataFrame
+
+
+def attribute_pairs(
+    work: Workspace, settings: AttributionSettings, cells: Cells, plan: PairPlan, split: str
+) -> Attributed:
+    """Run Lightning's predict over a plan; what was done before in this folder is not done again.
+
+    Raises
+    ------
+    AttributionError
+        For a pair without finite scores, unless such are skipped; then if no other is left.
+    """
+    loaded, method = work.loaded, settings.method
+    loader = pair_loader(
+        cells, loaded.tokenizer, plan, settings.batch_tokens, per_cell=method.per_cell
+    )
+    batches = loader.sampler
+    assert isinstance(batches, PairBatches)
+    sums = new_sums(work, settings, cells, plan)
+    keeping = Keeping(
+        folder=progress_folder(work) / f"{split}-{method.name}",
+        key=attribution_key(work),
+        batches=batches,
+        every_s=settings.keep_every_s,
+        shards=_shard_writer(work, settings, split),
+    )
+    collector = AttributionCollector(sums, plan, keeping=keeping)
+    work.console.print(f"{method.name}: {len(plan)} pairs of {split} cells")
+    progress = [c for n, c in build(work.cfg.callbacks).items() if n == "progress"]
+    with interruptible():
+        work.trainer(logger=False, callbacks=[*progress, collector]).predict(
+            module_of(work, settings), loader, return_predictions=False
+        )
+    loaded.model.to(work.device)  # Lightning gives models back on the CPU
+    if collector.note:
+        work.console.print(f"[yellow]{method.name}: begun anew, because {collector.note}[/]")
+    collector.finish()
+    pairs = collector.pairs()
+    found = Attributed(sums.gene_sums(), pairs, collector.left_out())
+    if collector.shards is not None and work.is_main:
+        skipped = [int(pair) for pair in found.left_out["pair"]]
+        merge_manifests(collector.shards.folder, rank_and_world()[1], len(plan), skipped)
+    return found
+
+
+def module_of(work: Workspace, settings: AttributionSettings) -> PhenotypeModule:
+    """The module whose `predict_step` explains with a method."""
+    facts = work.facts
+    module = PhenotypeModule(
+        work.loaded.model,
+        work.loaded.tokenizer.schema,
+        facts.target,
+        build(work.cfg.finetune),
+        build(work.cfg.objective),
+    )
+    module.explain_with(
+        settings.method,
+        settings.target(facts.target, facts.input, facts.baseline),
+        build(work.cfg.baseline),
+        settings.on_error,
+    )
+    return module
+
+
+def new_sums(
+    work: Workspace, settings: AttributionSettings, cells: Cells, plan: PairPlan
+) -> GeneSumsMetric:
+    """An empty accumulator for a method over the pairs of a plan."""
+    vocabulary = work.loaded.vocabulary
+    baseline: BaselineStrategy = build(work.cfg.baseline)
+    choice: RankingChoice = build(work.cfg.ranking)
+    return GeneSumsMetric(
+        n_genes=len(vocabulary.genes),
+        n_phenotypes=len(vocabulary.phenotypes),
+        design=design_of(work, cells, plan),
+        importances=Importance.meaningful(
+            settings.method.name, baseline.name, settings.target_kind
+        ),
+        sees_presence=settings.method.sees_presence,
+        normalise=settings.normalize,
+        main=main_importance(work, settings),
+        n_null=choice.n_null,
+        seed=work.facts.seed,
+    )
+
+
+def design_of(work: Workspace, cells: Cells, plan: PairPlan) -> PairDesign:
+    """What is known of the pairs of a plan besides their scores."""
+    baseline: BaselineStrategy = build(work.cfg.baseline)
+    choice: RankingChoice = build(work.cfg.ranking)
+    threshold = work.loaded.vocabulary.bin_edges[0]
+    return PairDesign.of(plan, cells, threshold, by=choice.by, swaps=baseline.swaps)
+
+
+def main_importance(work: Workspace, settings: AttributionSettings) -> str:
+    """The importance that makes a method's table: the configured one where it is the main method.
+
+    Raises
+    ------
+    AttributionError
+        If the configured importance is meaningless for the method and baseline, or the method
+        cannot explain against the baseline.
+    """
+    choice: RankingChoice = build(work.cfg.ranking)
+    baseline: BaselineStrategy = build(work.cfg.baseline)
+    name = settings.method.name
+    if settings is work.settings and choice.importance is not None:
+        return Importance(choice.importance, name, baseline.name, settings.target_kind).name
+    default = default_importance(name, baseline.name)
+    return Importance(default, name, baseline.name, settings.target_kind).name
+
+
+def table_folder(work: Workspace, settings: AttributionSettings) -> Path:
+    """`attributions/` for the main method, a folder below it for each compared one."""
+    folder = work.folder / "attributions"
+    return folder if settings is work.settings else folder / settings.method.name
+
+
+def progress_folder(work: Workspace) -> Path:
+    """Where attributions that are not finished keep how far they came."""
+    return work.folder / "attributions" / ".progress"
+
+
+def clear_progress(work: Workspace, *, finished: bool) -> None:
+    """Forget what stopped an earlier run, and with `finished` also how far it came."""
+    for file in progress_folder(work).glob("*/stopped-*"):
+        file.unlink()
+    if finished:
+        shutil.rmtree(progress_folder(work), ignore_errors=True)
+
+
+def attribution_key(work: Workspace) -> str:
+    """What kept progress is of: the settings, the very weights, and the program."""
+    return settings_hash([work.key("attribute"), stamp(str(work.checkpoint)), __version__])
+
+
+def _shard_writer(
+    work: Workspace, settings: AttributionSettings, split: str
+) -> partial[PairShardWriter] | None:
+    """Makes what writes each batch's scores, by the number of the process; for `save=pairs`."""
+    if settings.save != "pairs" or split != "test":
+        return None
+    vocabulary = work.loaded.vocabulary
+    return partial(
+        PairShardWriter,
+        table_folder(work, settings) / "pairs",
+        vocabulary.genes,
+        vocabulary.phenotypes,
+        work.key("attribute"),
+    )

@@ -1,0 +1,186 @@
+"""How long an attribution will take and how much memory, measured on a few of its own pairs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+
+from gradgene.commands.memory import peak_mb, resident_mb
+from gradgene.lit import PairBatches
+
+__all__ = ["Estimate", "Pace", "measure_pace"]
+
+#: The longest a probe may take, in seconds, and the share of the whole work that it may be.
+PROBE_S, PROBE_SHARE = 1.0, 0.02
+#: Bytes that a position of a pair takes in scores and sums, whatever the method (measured).
+BYTES_A_POSITION = 260
+MB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of work and the highest resident memory in MB."""
+
+    seconds: float
+    peak_mb: float
+
+    def __str__(self) -> str:
+        return f"about {_spoken(self.seconds)}, {_size(self.peak_mb)}"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Cost of batches, fitted to probes.
+
+    Attributes
+    ----------
+    weights
+        Seconds for each of the `work_of` a batch.
+    mb_a_position
+        Memory that comes with every padded position of a batch.
+    base_mb
+        Memory before the work.
+    """
+
+    weights: np.ndarray
+    mb_a_position: float
+    base_mb: float
+
+    def of(self, batches: PairBatches, world: int = 1) -> Estimate:
+        """The estimate for all batches, shared by `world` processes; memory is that of one."""
+        seconds = sum(float(work_of(batches, pairs) @ self.weights) for pairs in batches.batches)
+        largest = max(_memory_positions(batches, pairs) for pairs in batches.batches)
+        pairwise = max(_positions(batches, pairs) for pairs in batches.batches)
+        peak = self.base_mb + largest * self.mb_a_position + pairwise * BYTES_A_POSITION / MB
+        return Estimate(seconds / world, max(peak, peak_mb()))
+
+
+def measure_pace(
+    work: Callable[[np.ndarray], None], batches: PairBatches, device: str, state_mb: float = 0.0
+) -> Pace:
+    """Time `work` on a few pairs: of the shortest batch, the longest and one between.
+
+    Parameters
+    ----------
+    work
+        Does the whole work for the pairs at some positions of the plan.
+    batches
+        All the batches there are.
+    device
+        Where the work happens: "cpu" or "cuda".
+    state_mb
+        Memory that the work itself will hold beside what is there now.
+    """
+    lengths = [batches.length_of(pairs) for pairs in batches.batches]
+    by_length = np.argsort(lengths)
+    longest, middle, shortest = (
+        batches.batches[int(by_length[i])] for i in (-1, len(by_length) // 2, 0)
+    )
+    start_mb = _resident(device)
+    with _watched(device) as small_mb:  # with what is needed once: caches, threads, kernels
+        _timed(work, shortest[:1])
+    probes = [(longest[:1], _timed(work, longest[:1]))]
+    budget_s = min(PROBE_S, PROBE_SHARE * probes[0][1] * len(batches.plan))
+    n_pairs = max(1, int(budget_s / probes[0][1]))
+    with _watched(device) as large_mb:
+        probes.append((longest[:n_pairs], _timed(work, longest[:n_pairs])))
+    probes.append((middle[:n_pairs], _timed(work, middle[:n_pairs])))
+    small, large = (
+        _memory_positions(batches, pairs) for pairs in (shortest[:1], longest[:n_pairs])
+    )
+    grown_mb = max(0.0, large_mb[0] - small_mb[0]) / max(1, large - small)
+    once_mb = max(0.0, small_mb[0] - start_mb - small * grown_mb)
+    return Pace(_fitted(batches, probes), grown_mb, start_mb + once_mb + state_mb)
+
+
+def work_of(batches: PairBatches, pairs: np.ndarray) -> np.ndarray:
+    """What the time of a batch is linear in: its start, tokens, and tokens times length.
+
+    Tokens are those of padded pairs; for methods that work per cell, those of distinct cells.
+    """
+    length = float(batches.length_of(pairs))
+    n_tokens = float(_tokens(batches, pairs))
+    third = float(_positions(batches, pairs)) if batches.per_cell else n_tokens * length / 1000
+    return np.array([1.0, n_tokens, third])
+
+
+def _positions(batches: PairBatches, pairs: np.ndarray) -> int:
+    return len(pairs) * batches.length_of(pairs)
+
+
+def _tokens(batches: PairBatches, pairs: np.ndarray) -> int:
+    if not batches.per_cell:
+        return _positions(batches, pairs)
+    rows = np.concatenate([batches.plan.input_rows[pairs], batches.plan.baseline_rows[pairs]])
+    return int(batches.length_n[np.unique(rows)].sum())
+
+
+def _memory_positions(batches: PairBatches, pairs: np.ndarray) -> int:
+    """Tokens in the model at a time."""
+    n_tokens = _tokens(batches, pairs)
+    return min(n_tokens, batches.batch_tokens) if batches.per_cell else n_tokens
+
+
+def _fitted(batches: PairBatches, probes: list[tuple[np.ndarray, float]]) -> np.ndarray:
+    """Weights >= 0 that explain the probes, the relative error of each counting alike."""
+    rows = np.stack([work_of(batches, pairs) for pairs, _ in probes])
+    seconds = np.array([s for _, s in probes])
+    scale = rows.max(axis=0)
+    weights, _ = nnls(rows / scale / seconds[:, None], np.ones(len(seconds)))
+    return np.asarray(weights / scale)
+
+
+def _timed(work: Callable[[np.ndarray], None], pairs: np.ndarray) -> float:
+    started = time.perf_counter()
+    work(pairs)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _resident(device: str) -> float:
+    return resident_mb() if device == "cpu" else torch.cuda.memory_allocated() / MB
+
+
+@contextmanager
+def _watched(device: str) -> Iterator[list[float]]:
+    """A list whose only entry is, afterwards, the most memory (MB) that there was meanwhile."""
+    seen = [_resident(device)]
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        yield seen
+        seen[0] = torch.cuda.max_memory_allocated() / MB
+        return
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.002):
+            seen[0] = max(seen[0], resident_mb())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def _spoken(seconds: float) -> str:
+    """Seconds as one says them: 4 s, 3 min, 2.5 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _size(mb: float) -> str:
+    return f"{mb / 1024:.1f} GB" if mb >= 1000 else f"{round(mb)} MB"

@@ -1,0 +1,67 @@
+"""What is needed to make the run again, and what no other section shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from gradgene.reports.run_files import RunFiles
+from gradgene.reports.sections.model import QUALITY
+from gradgene.reports.sections.tables import Table, joined, make_table, metric_value
+
+__all__ = ["command", "config_text", "other_metrics", "provenance_facts", "stage_table"]
+
+# What other tables of the report show, or its sentences say.
+_SHOWN = re.compile(
+    r"recovery/.*@.*|effects/.*|pairs/n_(pairs|skipped)"
+    r"|attribution/[^/]+/(complete|relative_delta_p.*|zero_(forward|backward|importance)"
+    r"|n_donors_(input|baseline)|n_skipped_pairs)"
+)
+
+
+def other_metrics(run: RunFiles) -> Table | None:
+    """Every metric that no other table of the report shows."""
+    rows = [
+        (key, metric_value(key, value))
+        for key, value in sorted((run.metrics or {}).items())
+        if key not in QUALITY and not _SHOWN.fullmatch(key)
+    ]
+    return make_table(["Metric", "Value"], rows)
+
+
+def stage_table(run: RunFiles) -> Table | None:
+    """Seconds and peak memory of each stage, in their order."""
+    names = {"stage": "Stage", "seconds": "Seconds", "peak_memory_mb": "Peak memory (MB)"}
+    if run.stages is None:
+        return None
+    present = [name for name in names if name in run.stages]
+    return make_table([names[name] for name in present], run.stages[present].to_numpy().tolist())
+
+
+def provenance_facts(run: RunFiles) -> list[tuple[str, str]]:
+    """Versions, hashes and devices as (dotted name, value)."""
+    facts = list(_flat(run.provenance or {}))
+    return [(name, joined(value) or "–") for name, value in facts if name != "command"]
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def command(run: RunFiles) -> str | None:
+    """The command that made the run, as provenance recorded it (text or list of words)."""
+    found = (run.provenance or {}).get("command")
+    return shlex.join(map(str, found)) if isinstance(found, list) else found
+
+
+def config_text(run: RunFiles) -> str | None:
+    """The resolved configuration as YAML, as the run wrote it."""
+    return None if run.config is None else str(OmegaConf.to_yaml(OmegaConf.create(run.config)))

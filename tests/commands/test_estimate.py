@@ -1,0 +1,96 @@
+"""Estimates of time and memory: right where cost is what they suppose, and cheap to make."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gradgene.commands import estimate
+from gradgene.commands.estimate import Estimate, measure_pace, work_of
+from gradgene.lit import PairBatches
+from gradgene.pairs import PairPlan
+
+
+def plan(n: int, per_input: int = 1) -> PairPlan:
+    """Pairs of input cells 0 … with controls behind them, shared where there are several."""
+    inputs = np.repeat(np.arange(n // per_input), per_input)
+    table = pd.DataFrame(
+        {
+            "pair": np.arange(len(inputs)),
+            "input": inputs.astype(str),
+            "baseline": "b",
+            "input_row": inputs,
+            "baseline_row": len(inputs) + np.arange(len(inputs)) % 7,
+            "stratum": "all",
+        }
+    )
+    return PairPlan(table, pd.DataFrame({"stratum": [], "n_cells": [], "reason": []}))
+
+
+def batches(n: int = 200, *, per_cell: bool = False, per_input: int = 1) -> PairBatches:
+    """Batches of cells of 50 to 500 tokens."""
+    made = plan(n, per_input)
+    lengths = np.random.default_rng(0).integers(50, 500, 2 * n)
+    return PairBatches(made, lengths, 40 if per_cell else 4000, per_cell)
+
+
+@pytest.mark.parametrize("per_cell", [False, True])
+@pytest.mark.parametrize("costs", [(0.01, 1e-5, 0), (0.0, 1e-6, 1e-5), (0.02, 0, 1e-5)])
+def test_costs_of_the_supposed_form_are_found(
+    per_cell: bool, costs: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = batches(per_cell=per_cell, per_input=5 if per_cell else 1)
+    probed: list[int] = []
+
+    def timed(work: object, pairs: np.ndarray) -> float:
+        probed.append(len(pairs))
+        return float(work_of(made, pairs) @ np.array(costs))
+
+    monkeypatch.setattr(estimate, "_timed", timed)
+    found = measure_pace(lambda pairs: None, made, "cpu").of(made)
+    truth = sum(float(work_of(made, pairs) @ np.array(costs)) for pairs in made.batches)
+    assert found.seconds == pytest.approx(truth, rel=0.05)
+    halved = measure_pace(lambda pairs: None, made, "cpu").of(made, world=2)
+    assert halved.seconds == pytest.approx(found.seconds / 2)
+    assert sum(probed) < 0.2 * len(made.plan)
+
+
+def test_probes_of_slow_work_are_single_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, probed = batches(), []
+    monkeypatch.setattr(
+        estimate, "_timed", lambda work, pairs: probed.append(len(pairs)) or 5.0 * len(pairs)
+    )
+    measure_pace(lambda pairs: None, made, "cpu")
+    assert probed == [1, 1, 1, 1]
+
+
+def test_memory_that_grows_with_a_batch_is_seen() -> None:
+    """Work that holds 20 kB a position: more than what is left over of one probe for the next."""
+    made = batches()
+
+    def work(pairs: np.ndarray) -> None:
+        held = np.ones((len(pairs) * made.length_of(pairs), 2500))
+        time.sleep(0.02 + 0 * held.sum())
+
+    found = measure_pace(work, made, "cpu")
+    assert found.mb_a_position == pytest.approx(0.019, rel=0.5)
+    largest = max(len(pairs) * made.length_of(pairs) for pairs in made.batches)
+    grown = found.of(made).peak_mb - found.base_mb
+    assert grown == pytest.approx(0.019 * largest, rel=0.5)
+    assert measure_pace(work, made, "cpu", 10_000.0).base_mb > 10_000
+
+
+@pytest.mark.parametrize(
+    ("seconds", "mb", "said"),
+    [
+        (0.2, 300.4, "about 1 s, 300 MB"),
+        (42.4, 999, "about 42 s, 999 MB"),
+        (185, 1229, "about 3 min, 1.2 GB"),
+        (3 * 3600 - 60, 40_000, "about 3.0 h, 39.1 GB"),
+    ],
+)
+def test_it_is_said_as_people_do(seconds: float, mb: float, said: str) -> None:
+    assert str(Estimate(seconds, mb)) == said
