@@ -4,6 +4,8 @@ Make the runs with `gradgene attribute -m ... 'pairs.permute_labels=range(20)'`,
 labels of the target within donors before pairs are drawn, and once without, then:
 
     python experiments/null_calibration.py RUN [RUN …]
+
+Runs of one permutation that hold out different donors are pooled over their donors first.
 """
 
 from __future__ import annotations
@@ -12,8 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
+
+from gradgene.genes import DonorScores, pool_donors
 
 #: Unadjusted and adjusted p-values below this count as hits.
 LEVEL = 0.05
@@ -21,12 +26,23 @@ LEVEL = 0.05
 GOAL_SHARE, GOAL_RUNS = 0.07, 1
 
 
-def read(folder: Path) -> tuple[Any, dict[str, Any], pd.DataFrame]:
-    """Seed of the permutation (None for the true run), other settings, genes that were scored."""
+def read(folder: Path) -> tuple[Any, list[str], dict[str, Any]]:
+    """Seed of the permutation (None for the true run), donors held out, other settings."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
     seed = config["pairs"].pop("permute_labels", None)
-    table = pd.read_parquet(folder / "attributions" / "genes.parquet")
-    return seed, {**config, "paths": None}, table[table["rank"].notna()]
+    donors = config.get("data", {}).pop("holdout_donors", None)
+    # Each fold has a model and a panel of its own.
+    config.get("checkpoint", {}).pop("path", None)
+    return seed, donors, {**config, "paths": None}
+
+
+def genes_of(folders: list[Path]) -> pd.DataFrame:
+    """The genes that were scored, of one run or pooled over the donors of several."""
+    if len(folders) == 1:
+        table = pd.read_parquet(folders[0] / "attributions" / "genes.parquet")
+        return table[table["rank"].notna()]
+    tables = [pd.read_parquet(f / "attributions" / "donors.parquet") for f in folders]
+    return pool_donors([DonorScores.from_table(table) for table in tables]).assign(p_null=np.nan)
 
 
 def hits(genes: pd.DataFrame) -> dict[str, float]:
@@ -47,26 +63,26 @@ def hits(genes: pd.DataFrame) -> dict[str, float]:
 
 
 def tabulate(folders: list[Path]) -> pd.DataFrame:
-    """One row a run, indexed by the seed of its permutation or "true", permutations first.
+    """One row a permutation, indexed by its seed or "true", permutations first.
 
     Raises
     ------
     SystemExit
-        If the runs differ in more than the permutation, or one permutation is there twice.
+        If the runs differ in more than permutation and donors, or a permutation is there twice.
     """
     runs = {folder: read(folder) for folder in folders}
-    rows: dict[Any, dict[str, float]] = {}
-    first = next(iter(runs.values()))[1]
-    for folder, (seed, settings, genes) in runs.items():
+    parts: dict[Any, dict[str, Path]] = {}
+    first = next(iter(runs.values()))[2]
+    for folder, (seed, donors, settings) in runs.items():
         other = [key for key in settings if settings[key] != first.get(key)]
         if other:
             raise SystemExit(f"{folder}: other settings than {folders[0]}: {', '.join(other)}")
         name = "true" if seed is None else seed
-        if name in rows:
+        if str(donors) in parts.setdefault(name, {}):
             raise SystemExit(f"{folder}: a second run of permutation {name}")
-        rows[name] = hits(genes)
-    order = sorted(rows, key=lambda name: (name == "true", 0 if name == "true" else name))
-    return pd.DataFrame([rows[name] for name in order], index=order)
+        parts[name][str(donors)] = folder
+    order = sorted(parts, key=lambda name: (name == "true", 0 if name == "true" else name))
+    return pd.DataFrame([hits(genes_of([*parts[name].values()])) for name in order], index=order)
 
 
 def verdict(table: pd.DataFrame) -> str:

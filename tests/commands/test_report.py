@@ -10,6 +10,9 @@ from scipy import stats
 
 from gradgene.commands.main import main
 
+#: Both cells of every pair are of one donor.
+WITHIN = {"baseline_weight": 1.0, "both_weight": 1.0}
+SCORES = ("score", "baseline_sum", "both_sum")
 WHAT = {"method": "deeplift", "importance": "forward", "baseline": "cell_state", "target": "t"}
 
 
@@ -19,7 +22,16 @@ def run_folder(folder: Path, scores: dict[str, dict[str, float]], change: float)
     (folder / "config.yaml").write_text("study: {name: toy}\n")
     (folder / "metrics.json").write_text('{"test/accuracy": 0.5}')
     rows = [
-        {"donor": d, "gene": g, "n_pairs": 2, "score": s, **WHAT}
+        {
+            "donor": d,
+            "gene": g,
+            "n_pairs": 2,
+            "score": s,
+            **WITHIN,
+            "baseline_sum": s,
+            "both_sum": s,
+            **WHAT,
+        }
         for d, genes in scores.items()
         for g, s in genes.items()
     ]

@@ -71,18 +71,21 @@ def started(command: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def assert_same_tables(one: Path, other: Path) -> None:
+def assert_same_tables(alone: Path, shared: Path) -> None:
     """All tables, numbers within 1e-6; quotients, where a float32's last digit shows, 1e-4."""
-    files = sorted(f.relative_to(one) for f in one.rglob("*.parquet") if f.parent.name != "pairs")
-    theirs = [f.relative_to(other) for f in other.rglob("*.parquet") if f.parent.name != "pairs"]
-    assert files == sorted(theirs) and len(files) > len(TABLES)
+    files, theirs = (
+        sorted(f.relative_to(folder) for f in folder.rglob("*.parquet") if f.parent.name != "pairs")
+        for folder in (alone, shared)
+    )
+    assert files == theirs and len(files) > len(TABLES)
     for file in files:
-        tables = [pd.read_parquet(folder / file) for folder in (one, other)]
+        tables = [pd.read_parquet(folder / file) for folder in (alone, shared)]
         quotients = [c for c in tables[0] if c in QUOTIENTS]
         for table in tables:  # of two trainers, so of two keys
             table.drop(columns="config_hash", errors="ignore", inplace=True)
-        assert_close(*(table[quotients] for table in tables), 1e-4)
-        assert_close(*(table.drop(columns=quotients) for table in tables), 1e-6)
+        one, other = tables
+        assert_close(one[quotients], other[quotients], 1e-4)
+        assert_close(one.drop(columns=quotients), other.drop(columns=quotients), 1e-6)
 
 
 def assert_close(one: pd.DataFrame, other: pd.DataFrame, atol: float) -> None:
@@ -125,7 +128,7 @@ def test_an_error_in_one_process_ends_both_with_one_line(
     mine = read_pair_scores(alone / "attributions" / "pairs")
     shown = pd.concat(mine.frames())
     n_pairs = shown.groupby("gene")["pair"].nunique()
-    gene = str(n_pairs.index[n_pairs.argmin()])
+    gene = str(n_pairs.idxmin())
     content = torch.load(trained, weights_only=True)
     vocabulary = load_checkpoint(trained).vocabulary
     row = vocabulary.gene_offset + vocabulary.genes.index(gene)

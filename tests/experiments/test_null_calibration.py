@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from experiments.null_calibration import hits, tabulate, verdict
+from gradgene.genes.pooling import COLUMNS
 
 NAN = float("nan")
 
@@ -72,3 +73,23 @@ def test_mixed_runs_are_refused(tmp_path: Path) -> None:
         tabulate([one, other])
     with pytest.raises(SystemExit, match="second run of permutation 0"):
         tabulate([one, write(tmp_path / "again", 0, genes(0.1, 0.2))])
+
+
+def test_folds_of_a_permutation_are_pooled(tmp_path: Path) -> None:
+    what = {"method": "a", "importance": "b", "baseline": "c", "target": "d"}
+    folders = []
+    for fold, donors in enumerate((["d1", "d2"], ["d3"])):
+        data = {"holdout_donors": donors}
+        folder = write(tmp_path / f"fold_{fold}", 3, genes(NAN), data=data)
+        rows = [
+            {"donor": d, "gene": "A", "n_pairs": 1, **dict.fromkeys(COLUMNS[3:], 1.0), **what}
+            for d in donors
+        ]
+        scores = pd.DataFrame(rows)
+        scores["score"] += 0.01 * scores["donor"].str[1].astype(int)
+        scores["baseline_sum"] = scores["both_sum"] = scores["score"]
+        scores.to_parquet(folder / "attributions" / "donors.parquet")
+        folders.append(folder)
+    table = tabulate(folders)
+    assert list(table.index) == [3] and list(table["genes"]) == [1]
+    assert list(table["share"]) == [1.0] and list(table["adjusted"]) == [1]

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from gradgene.attribution import Attribution, DirectionScores
 from gradgene.errors import AttributionError
 from gradgene.genes import GeneSums, GeneSumsMetric, Importance, PairDesign, accumulating, null_p
+from gradgene.genes.crossing import Crossing
 from gradgene.genes.importance import IMPORTANCES
+from tests.genes.test_crossing import sums_of as crossed_sums
 
 N_GENES, PHENOTYPES, N_DONORS = 7, ("sex", "disease"), 4
 HEADER = 1 + len(PHENOTYPES)
@@ -524,3 +526,62 @@ def same(
     assert found.groups.equals(expected.groups)
     if spread:
         assert found.within_dof == expected.within_dof
+
+
+class TestCrossing:
+    """Donors of baseline cells, against sums by hand over the pairs."""
+
+    INPUTS = np.array(list("aabbccab"), dtype=object)
+    BASELINES = np.array(["x", "a", "b", "x", "y", "", "y", "x"], dtype=object)
+    LABELS = np.array(list("TTBBTBTB"), dtype=object)
+
+    def crossed(self, main: str = "contrast", **more: Any) -> tuple[GeneSumsMetric, Attribution]:
+        n = len(self.INPUTS)
+        crossing = Crossing.of(self.INPUTS, self.BASELINES, self.LABELS)
+        design = replace(design_of(torch.zeros(n, dtype=torch.long)), crossing=crossing, **more)
+        made = metric("grad_x_delta", torch.zeros(n), design=design, main=main, n_null=4)
+        return made, random_attribution(5, n, "grad_x_delta")
+
+    def test_sums_by_hand_whatever_the_batches_and_after_a_save(self) -> None:
+        whole, attribution = self.crossed()
+        whole.update(attribution, every(8))
+        part, _ = self.crossed()
+        first, second = torch.tensor([5, 0, 3]), torch.tensor([1, 7, 2, 6, 4])
+        part.update(rows(attribution, first), first)
+        saved, (part, _) = part.state_dict(), self.crossed()
+        part.load_state_dict(saved)
+        part.update(rows(attribution, second), second)
+        contrast_pt = (attribution.forward.scores_pt - attribution.backward.scores_pt) / 2
+        features = N_GENES + len(PHENOTYPES)
+        scores_pf = np.zeros((8, features))
+        for p, ids in enumerate(attribution.gene_ids_pt):
+            for t, gene in enumerate(ids.tolist()):
+                at = gene if gene >= 0 else N_GENES + t - 1 if 1 <= t < HEADER else None
+                if at is not None:
+                    scores_pf[p, at] += float(contrast_pt[p, t])
+        for label in (None, "T", "B"):
+            expected = crossed_sums(whole.crossing, scores_pf, label)  # type: ignore[arg-type]
+            for made in (whole, part):
+                found = made.gene_sums().crossed_of(label)
+                assert found is not None
+                pd.testing.assert_frame_equal(found.rows, expected.rows)
+                np.testing.assert_allclose(found.sums_rf, expected.sums_rf, atol=1e-12)
+                np.testing.assert_allclose(found.weights_r, expected.weights_r)
+
+    def test_only_where_baseline_cells_are_read(self) -> None:
+        made, attribution = self.crossed()
+        made.update(attribution, every(8))
+        assert made.gene_sums().crossed is not None
+        one_sided = Importance("forward", "grad_x_delta", "empty")
+        design = replace(made.design)
+        alone = GeneSumsMetric(
+            N_GENES, 2, design, importances=(one_sided,), sees_presence=False, main="forward"
+        )
+        alone.update(attribution, every(8))
+        assert alone.gene_sums().crossed is None
+
+    def test_labels_that_donors_do_not_share_are_not_exchanged(self) -> None:
+        for exchangeable in (True, False):
+            made, attribution = self.crossed(exchangeable=exchangeable)
+            made.update(attribution, every(8))
+            assert (made.gene_sums().null is not None) == exchangeable

@@ -177,3 +177,21 @@ def test_parts_that_do_not_fit_are_refused() -> None:
             PairDesign(groups, bad, zero, one)
     with pytest.raises(RankingError, match="of no input cell"):
         PairDesign(groups, zero, np.array([-1]), one)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "baselines", "exchangeable", "crossed"),
+    [
+        (["a", "b"], ["b", "a"], True, True),
+        (["a", "b"], ["a", "c"], False, True),  # b has no baseline cell
+        (["a", "b"], ["x", "y"], False, True),
+        ([None, None], [None, None], True, False),
+    ],
+)
+def test_labels_are_exchangeable_where_donors_have_both(
+    inputs: list[str | None], baselines: list[str | None], exchangeable: bool, crossed: bool
+) -> None:
+    plan = plan_of([0, 1], [2, 3], donor_input=inputs, donor_baseline=baselines)
+    design = PairDesign.of(plan, CELLS, 0.5)
+    assert design.exchangeable == exchangeable
+    assert (design.crossing is not None) == crossed

@@ -103,10 +103,10 @@ def _tables_by_label(
         scores = table.set_index("gene")["score"]
         np.testing.assert_allclose(scores, expected.reindex(scores.index), rtol=1e-5, atol=1e-9)
         assert table["n_pairs"].max() == n_pairs
-        one = rankings[(rankings["ranking"] == f"deeplift/{importance}")]
-        one = one[one["label"] == label].set_index("gene")["score"]
+        wanted = (rankings["ranking"] == f"deeplift/{importance}") & (rankings["label"] == label)
+        ranking = rankings[wanted].set_index("gene")["score"]
         ranked = table[table["rank"].notna()].set_index("gene")["score"]
-        np.testing.assert_allclose(ranked, one.reindex(ranked.index), atol=1e-12)
+        np.testing.assert_allclose(ranked, ranking.reindex(ranked.index), atol=1e-12)
 
 
 def test_donors_can_be_pooled(cells_file: Path, trained: Path, tmp_path: Path) -> None:

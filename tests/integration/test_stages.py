@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import gradgene.commands.attribute as attribute_command
+from gradgene.commands import attribute as attribute_command
+from gradgene.commands import attribute_running
 from gradgene.commands.main import main
 from tests.integration.tiny import QUICK, contents, progress, read, run_all_stages, words
 
@@ -105,7 +106,7 @@ def test_a_model_is_not_judged_on_what_it_was_trained_on(
 
 
 def test_comparing_the_main_method_with_itself_changes_nothing(folder, cells_file, monkeypatch):
-    seen, attribute_pairs = [], attribute_command.attribute_pairs
+    seen, attribute_pairs = [], attribute_running.attribute_pairs
 
     def spy(work, settings, cells, plan, split):
         seen.append((split, [one.method.name for one in work.attributions]))

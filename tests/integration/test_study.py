@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import gradgene.commands.attribute as attribute_command
 from gradgene.checkpoints import load_checkpoint
+from gradgene.commands import attribute as attribute_command
+from gradgene.commands import attribute_running
 from gradgene.commands.main import main
 from tests.integration.tiny import contents, progress, read, words, write_cells
 from tests.planted import CASE_GENES, CONTROL_GENES, make_adata
@@ -38,8 +39,8 @@ CURVES = (
 ).split()
 SUMMARY = "ranking order arm metric area ci_low ci_high".split()
 FIGURES = (
-    "training_curves score_distribution scores_by_gene top_genes pruning_lowest_first "
-    "pruning_highest_first completeness"
+    "training_curves distribution_importance distribution_forward distribution_backward "
+    "scores_by_gene top_genes pruning_lowest_first pruning_highest_first completeness"
 ).split()
 FILES = {
     *"config.yaml provenance.json metrics.json progress.jsonl report.html".split(),
@@ -95,7 +96,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     folder = tmp_path_factory.mktemp("study")
     data = write_cells(folder / "cells.h5ad", lambda _: make_adata(120, 30, n_donors=6, empty=2))
     finished = Finished(data, folder / "run")
-    attribute_pairs = attribute_command.attribute_pairs
+    attribute_pairs = attribute_running.attribute_pairs
 
     def spy(work, settings, cells, plan, split):
         finished.seen.setdefault(split, []).append((cells, plan))

@@ -378,9 +378,12 @@ def test_batches_done_are_not_served_again(study: Study, monkeypatch: pytest.Mon
     everything = [*loader.sampler]
     encoded: list[int] = []
     encode = Tokenizer.encode
-    monkeypatch.setattr(
-        Tokenizer, "encode", lambda self, cells: encoded.append(len(cells)) or encode(self, cells)
-    )
+
+    def counted(self: Tokenizer, cells: Cells) -> Any:
+        encoded.append(len(cells))
+        return encode(self, cells)
+
+    monkeypatch.setattr(Tokenizer, "encode", counted)
     sampler.n_done = len(everything) - 1
     assert len(loader) == 1
     (blended,) = list(loader)

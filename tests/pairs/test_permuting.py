@@ -29,8 +29,10 @@ def test_counts_of_a_donor_stay_and_others_are_left_alone(seed: int, n: int) -> 
     assert np.array_equal(labels.astype(str), before.astype(str)), "the argument was changed"
     for donor in set(donors):
         mine = donors == donor
-        counts = [pd.Series(x[mine].astype(str)).value_counts() for x in (labels, permuted)]
-        pd.testing.assert_series_equal(*(c.sort_index() for c in counts))
+        first, second = (
+            pd.Series(x[mine].astype(str)).value_counts().sort_index() for x in (labels, permuted)
+        )
+        pd.testing.assert_series_equal(first, second)
     rest = ~np.isin(labels.astype(str), PAIR)
     assert np.array_equal(labels[rest].astype(str), permuted[rest].astype(str))
 

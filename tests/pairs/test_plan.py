@@ -68,9 +68,9 @@ def test_strata_by_hand() -> None:
 
 def test_strata_that_are_skipped_in_part() -> None:
     strata = plan_of(cells_of(), donors="same").strata().set_index("stratum")
-    assert strata.loc["T", ["n_pairs", "n_controls", "n_skipped"]].tolist() == [1, 3, 2]
+    assert [*strata.loc["T", ["n_pairs", "n_controls", "n_skipped"]]] == [1, 3, 2]
     assert strata.loc["T", "reason"] == "no 'control' cell of the same donor in 'T'"
-    assert strata.loc["B", ["n_pairs", "n_controls", "n_skipped"]].tolist() == [0, 1, 1]
+    assert [*strata.loc["B", ["n_pairs", "n_controls", "n_skipped"]]] == [0, 1, 1]
 
 
 def test_several_reasons_are_joined() -> None:

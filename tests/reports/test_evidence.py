@@ -16,6 +16,7 @@ from gradgene.reports.evidence import (
     has_flags,
     interval_note,
     named_flags,
+    null_note,
 )
 from gradgene.reports.run_files import RunFiles
 from gradgene.reports.verdict import cautions, verdict
@@ -63,7 +64,7 @@ def run_of(
 )
 def test_why_there_are_no_intervals(n_input: float, n_baseline: float, sentence: str) -> None:
     run = run_of(None, n_input, n_baseline)
-    assert interval_note(run) == sentence
+    assert (interval_note(run) or "").startswith(sentence)
     assert sentence in [caution.text for caution in cautions(run)]
 
 
@@ -132,3 +133,23 @@ def test_agreement_with_effects_is_said_beside_random() -> None:
     assert any("0.6 (for B cell)" in s for s in verdict(run_of(effects=one)))
     other = effects_table()[lambda t: t["ranking"] == "hvg"]
     assert not any("published" in s for s in verdict(run_of(effects=other)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "baselines", "p", "said"),
+    [
+        (["a", "b"], ["x", "y"], None, True),  # cases and controls are different people
+        (["a", "b"], ["b", "a"], None, False),
+        (["a", "b"], ["x", "y"], 0.5, False),
+        ([None, None], [None, None], None, False),
+    ],
+)
+def test_why_there_is_no_null_p(
+    inputs: list[str | None], baselines: list[str | None], p: float | None, said: bool
+) -> None:
+    pairs = pd.DataFrame({"pair": [0, 1], "donor_input": inputs, "donor_baseline": baselines})
+    run = run_of(gene_table(40).assign(p_null=p), 2, 2, pairs=pairs)
+    note = null_note(run)
+    assert (note is not None) == said
+    if said:
+        assert note is not None and "different donors" in note

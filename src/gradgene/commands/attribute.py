@@ -31,6 +31,7 @@ from gradgene.commands.attribute_tables import (
     write_cells,
     write_left_out,
     write_tables,
+    write_training_table,
 )
 from gradgene.commands.binding import build
 from gradgene.commands.options import Options
@@ -116,6 +117,8 @@ def attribute(work: Workspace) -> None:
             if split == "test":
                 write_tables(work, settings, result, cells, plan)
                 by_label += rankings_by_label(work, settings, result.sums)
+            elif settings is work.settings:
+                write_training_table(work, settings, result, cells, plan)
     if not work.is_main:
         return
     forget_others(work)

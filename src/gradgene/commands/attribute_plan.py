@@ -139,11 +139,10 @@ def _pace(work: Workspace, settings: AttributionSettings, cells: Cells, plan: Pa
 
     def attribute(pairs: np.ndarray) -> None:
         found = module.predict_step(served[pairs].to(work.device), 0)
-        if isinstance(found, Explained):
-            pairs = pairs[found.kept]
-            found = found.attribution
-        if found is not None:  # a pair that cannot be explained is told of when its turn comes
-            sums.update(found, torch.from_numpy(pairs).to(work.device))
+        assert isinstance(found, Explained)  # as asked for by `module_of`
+        if found.attribution is not None:  # a pair that has no scores is told of in its turn
+            kept = torch.from_numpy(pairs[found.kept]).to(work.device)
+            sums.update(found.attribution, kept)
 
     with work.console.status(f"trying {settings.method.name}"):
         # Beside the sums of this trial there will be the real ones, each with zeros of its size.

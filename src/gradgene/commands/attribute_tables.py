@@ -16,6 +16,7 @@ from gradgene.commands.binding import build
 from gradgene.commands.workspace import Workspace
 from gradgene.evaluation import completeness_summary
 from gradgene.genes import (
+    DonorScores,
     FlagRules,
     GeneSums,
     GeneTable,
@@ -37,6 +38,7 @@ __all__ = [
     "write_cells",
     "write_left_out",
     "write_tables",
+    "write_training_table",
 ]
 
 
@@ -78,14 +80,15 @@ def write_tables(
     """Write the tables of one method over the held-out pairs, and what is measured of them."""
     kept = plan.take(found.pairs["pair"].to_numpy()) if len(found.left_out) else plan
     folder = table_folder(work, settings)
-    table = _gene_table(work, settings, found.sums, cells, kept)
+    flags = _flags(work, found.sums, cells)
+    table = _gene_table(work, settings, found.sums, cells, kept, flags)
     write_parquet(table.frame, folder / "genes.parquet")
     write_parquet(found.pairs, folder / "pairs.parquet")
     choice: RankingChoice = build(work.cfg.ranking)
     by_label = folder / "genes_by_label.parquet"
     by_label.unlink(missing_ok=True)
     if choice.by is not None:
-        tables = [*_label_tables(work, settings, found.sums, cells, kept)]
+        tables = [*_label_tables(work, settings, found.sums, cells, kept, flags)]
         write_parquet(pd.concat(tables, ignore_index=True), by_label)
     donors = folder / "donors.parquet"
     donors.unlink(missing_ok=True)
@@ -140,32 +143,60 @@ def forget_others(work: Workspace) -> None:
         shutil.rmtree(path, ignore_errors=True)
     for name in ("curves.parquet", "summary.parquet"):
         (work.folder / "pruning" / name).unlink(missing_ok=True)
+    for name in ("effects.parquet", "enrichment.parquet"):  # of the rankings before
+        (folder / name).unlink(missing_ok=True)
 
 
-def _gene_table(
-    work: Workspace, settings: AttributionSettings, sums: GeneSums, cells: Cells, plan: PairPlan
-) -> GeneTable:
-    """The table of sums over the pairs of `plan`, with technical flags."""
-    choice: RankingChoice = build(work.cfg.ranking)
-    baseline: BaselineStrategy = build(work.cfg.baseline)
+def write_training_table(
+    work: Workspace, settings: AttributionSettings, found: Attributed, cells: Cells, plan: PairPlan
+) -> None:
+    """Write the gene table of the training pairs.
+
+    The model has seen these cells. Their donors are more, so that there may be intervals where the
+    held-out donors are too few for any.
+    """
+    kept = plan.take(found.pairs["pair"].to_numpy()) if len(found.left_out) else plan
+    flags = _flags(work, found.sums, cells)
+    table = _gene_table(work, settings, found.sums, cells, kept, flags, "train")
+    write_parquet(table.frame, work.folder / "attributions" / "genes_training.parquet")
+
+
+def _flags(work: Workspace, sums: GeneSums, cells: Cells) -> pd.Series:
+    """Technical flags of all genes; from all pairs, for those of a label are too few to judge."""
     rules: FlagRules = build(work.cfg.flags)
-    vocabulary = work.loaded.vocabulary
-    n_genes = len(vocabulary.genes)
-    flags = rules.flag(
+    n_genes = len(work.loaded.vocabulary.genes)
+    return rules.flag(
         cells.genes,
         ensembl_ids=[e or None for e in cells.ensembl_ids],
         depth_correlation=depth_correlation(sums)[:n_genes],
         explained_share=explained_share(sums)[:n_genes],
     )
+
+
+def _gene_table(
+    work: Workspace,
+    settings: AttributionSettings,
+    sums: GeneSums,
+    cells: Cells,
+    plan: PairPlan,
+    flags: pd.Series,
+    split: str = "test",
+) -> GeneTable:
+    """The table of sums over the pairs of `plan`."""
+    choice: RankingChoice = build(work.cfg.ranking)
+    baseline: BaselineStrategy = build(work.cfg.baseline)
+    vocabulary, method = work.loaded.vocabulary, settings.method.name
+    name = main_importance(work, settings)
+    importance = Importance(name, method, baseline.name, settings.target_kind)
     return build_gene_table(
         sums,
         expression_of_pairs(cells, plan, vocabulary.bin_edges[0]),
         vocabulary.phenotypes,
-        main_importance(work, settings),
+        name,
         choice.sign,
-        _facts(work, settings, baseline),
-        # A baseline that is no cell has no donors: then those of the input cells decide alone.
-        n_donors_baseline=plan.n_donors_baseline if baseline.swaps else None,
+        _facts(work, settings, baseline) | {"split": split},
+        # Where baseline cells have no part in the scores those of the input cells decide alone.
+        n_donors_baseline=plan.n_donors_baseline if importance.reads_baseline_cells else None,
         flags=flags,
     )
 
@@ -185,36 +216,29 @@ def _facts(
 
 
 def _label_tables(
-    work: Workspace, settings: AttributionSettings, sums: GeneSums, cells: Cells, plan: PairPlan
+    work: Workspace,
+    settings: AttributionSettings,
+    sums: GeneSums,
+    cells: Cells,
+    plan: PairPlan,
+    flags: pd.Series,
 ) -> Iterator[pd.DataFrame]:
     """The table of each label, with the columns `category` and `label`."""
     choice: RankingChoice = build(work.cfg.ranking)
     label_p = cells.obs[choice.by].iloc[plan.input_rows].astype(object).to_numpy()
     for label in sums.labels:
         part = plan.take(np.flatnonzero(label_p == label))
-        table = _gene_table(work, settings, sums.of_label(label), cells, part)
+        table = _gene_table(work, settings, sums.of_label(label), cells, part, flags)
         yield table.frame.assign(category=choice.by, label=label)
 
 
 def _donor_scores(work: Workspace, settings: AttributionSettings, sums: GeneSums) -> pd.DataFrame:
-    """Mean score of each gene in each donor of the input cells, for pooling over runs."""
-    genes = work.loaded.vocabulary.genes
+    """Scores of each gene in each donor, and what they are, for pooling over runs."""
     baseline: BaselineStrategy = build(work.cfg.baseline)
-    importance = main_importance(work, settings)
-    means_dg = sums.donor_means(importance)[:, : len(genes)]
     facts = _facts(work, settings, baseline)
-    return pd.DataFrame(
-        {
-            "donor": np.repeat(np.array(sums.donors, dtype=object), len(genes)),
-            "gene": np.tile(np.array(genes, dtype=object), len(sums.donors)),
-            "n_pairs": np.repeat(sums.n_pairs_d.astype(np.int64), len(genes)),
-            "score": means_dg.ravel(),
-            "method": facts["method"],
-            "importance": importance,
-            "baseline": facts["baseline"],
-            "target": facts["target"],
-        }
-    )
+    found = DonorScores.of(sums, work.loaded.vocabulary.genes, facts["target"])
+    what = {name: facts[name] for name in ("method", "baseline", "target")}
+    return found.frame.assign(importance=sums.main, **what)
 
 
 def _add_metrics(

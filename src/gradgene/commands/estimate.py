@@ -17,10 +17,12 @@ from gradgene.lit import PairBatches
 
 __all__ = ["Estimate", "Pace", "measure_pace"]
 
-#: The longest a probe may take, in seconds, and the share of the whole work that it may be.
-PROBE_S, PROBE_SHARE = 1.0, 0.02
+#: What a probe may take: so many seconds, or this share of the whole work where that is more.
+PROBE_S, PROBE_SHARE = 0.5, 0.02
 #: Bytes that a position of a pair takes in scores and sums, whatever the method (measured).
 BYTES_A_POSITION = 260
+#: What large batches and the trainer hold that probes do not show (measured: 84 to 107 MB).
+NOT_SEEN_MB = 100
 MB = 1024 * 1024
 
 
@@ -58,8 +60,8 @@ class Pace:
         seconds = sum(float(work_of(batches, pairs) @ self.weights) for pairs in batches.batches)
         largest = max(_memory_positions(batches, pairs) for pairs in batches.batches)
         pairwise = max(_positions(batches, pairs) for pairs in batches.batches)
-        peak = self.base_mb + largest * self.mb_a_position + pairwise * BYTES_A_POSITION / MB
-        return Estimate(seconds / world, max(peak, peak_mb()))
+        grown = largest * self.mb_a_position + pairwise * BYTES_A_POSITION / MB
+        return Estimate(seconds / world, max(self.base_mb + grown, peak_mb()) + NOT_SEEN_MB)
 
 
 def measure_pace(
@@ -78,26 +80,31 @@ def measure_pace(
     state_mb
         Memory that the work itself will hold beside what is there now.
     """
-    lengths = [batches.length_of(pairs) for pairs in batches.batches]
-    by_length = np.argsort(lengths)
-    longest, middle, shortest = (
-        batches.batches[int(by_length[i])] for i in (-1, len(by_length) // 2, 0)
-    )
+    by_length = np.argsort([batches.length_of(pairs) for pairs in batches.batches])
+    longest, middle = (batches.batches[int(by_length[i])] for i in (-1, len(by_length) // 2))
+    longest = longest[np.argsort(-batches.upper_p[longest], kind="stable")]
+    shortest = np.array([np.argmin(batches.upper_p)])
     start_mb = _resident(device)
     with _watched(device) as small_mb:  # with what is needed once: caches, threads, kernels
-        _timed(work, shortest[:1])
+        _timed(work, shortest)
     probes = [(longest[:1], _timed(work, longest[:1]))]
-    budget_s = min(PROBE_S, PROBE_SHARE * probes[0][1] * len(batches.plan))
-    n_pairs = max(1, int(budget_s / probes[0][1]))
+    some = longest[: _n_pairs(probes[0][1], len(batches.plan))]
     with _watched(device) as large_mb:
-        probes.append((longest[:n_pairs], _timed(work, longest[:n_pairs])))
-    probes.append((middle[:n_pairs], _timed(work, middle[:n_pairs])))
-    small, large = (
-        _memory_positions(batches, pairs) for pairs in (shortest[:1], longest[:n_pairs])
-    )
-    grown_mb = max(0.0, large_mb[0] - small_mb[0]) / max(1, large - small)
+        probes.append((some, _timed(work, some)))
+    probes.append((middle[:1], _timed(work, middle[:1])))
+    small, large = _memory_positions(batches, shortest), _memory_positions(batches, some)
+    if large > 2 * small:
+        grown_mb = max(0.0, large_mb[0] - small_mb[0]) / (large - small)
+    else:  # too alike to tell: all of it may be of the pairs
+        grown_mb = max(0.0, large_mb[0] - start_mb) / large
     once_mb = max(0.0, small_mb[0] - start_mb - small * grown_mb)
     return Pace(_fitted(batches, probes), grown_mb, start_mb + once_mb + state_mb)
+
+
+def _n_pairs(pair_s: float, n_planned: int) -> int:
+    """Pairs of the probe that says what pairs share in a batch; few where each takes long."""
+    budget_s = max(PROBE_S, PROBE_SHARE * pair_s * n_planned)
+    return max(int(budget_s / pair_s), 3 if n_planned >= 100 else 1)
 
 
 def work_of(batches: PairBatches, pairs: np.ndarray) -> np.ndarray:
@@ -132,7 +139,9 @@ def _fitted(batches: PairBatches, probes: list[tuple[np.ndarray, float]]) -> np.
     """Weights >= 0 that explain the probes, the relative error of each counting alike."""
     rows = np.stack([work_of(batches, pairs) for pairs, _ in probes])
     seconds = np.array([s for _, s in probes])
-    scale = rows.max(axis=0)
+    if all(len(pairs) == 1 for pairs, _ in probes):
+        rows[:, 0] = 0  # pairs that were never together cannot tell what they would share
+    scale = np.maximum(rows.max(axis=0), 1.0)
     weights, _ = nnls(rows / scale / seconds[:, None], np.ones(len(seconds)))
     return np.asarray(weights / scale)
 

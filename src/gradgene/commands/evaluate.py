@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ from gradgene.evaluation import (
     effect_agreement,
     recovered,
 )
-from gradgene.genes import GeneTable, enrich, scored_genes
+from gradgene.genes import GeneTable, enrich, require_gseapy, scored_genes
 from gradgene.pruning import (
     GeneRanking,
     PruningSettings,
@@ -51,12 +50,7 @@ def check_evaluation(work: Workspace) -> None:
     evaluation: Evaluation = build(work.cfg.evaluation)
     evidence = evaluation.read()
     if evidence.gene_sets is not None:
-        if find_spec("gseapy") is None:
-            raise ConfigError(
-                "enrichment needs the package gseapy",
-                where="evaluation.gene_sets",
-                fix='pip install "gradgene[enrichment]"',
-            )
+        require_gseapy()
         _require_shared(work, evidence.gene_sets.genes, "evaluation.gene_sets")
     if evidence.effects is not None:
         _require_shared(work, evidence.effects["gene"], "evaluation.effects.file")

@@ -35,6 +35,8 @@ EXAMPLES = (
         'gradgene data fetch cells.h5ad "disease=Alzheimer disease,normal" tissue_general=brain',
         "5,000 cells from CELLxGENE Census",
     ),
+    ("gradgene query add runs/kang_ifnb store=scores", "keep the scores of a run's cells"),
+    ("gradgene query cells genes=ISG15,IFI6 store=scores", "the cells that these genes speak for"),
     ("gradgene benchmark data cells=100000", "how fast cells are read here, in how much memory"),
     ("gradgene benchmark training model=small", "cells a second, against transformers.Trainer"),
 )

@@ -85,17 +85,12 @@ def pooled_genes(runs: list[RunFiles]) -> pd.DataFrame | None:
     have no donors, or not what `gradgene attribute` writes of them.
     """
     files = [run.path / "attributions" / "donors.parquet" for run in runs]
-    if not all(
-        file.is_file() and run.pairs is not None for file, run in zip(files, runs, strict=True)
-    ):
+    if not all(file.is_file() for file in files) or any(run.pairs is None for run in runs):
         return None
     scores, changes = [], []
     for file, run in zip(files, runs, strict=True):
-        frame = pd.read_parquet(file)
-        what = frame[["method", "importance", "baseline", "target"]].drop_duplicates()
         assert run.pairs is not None and run.genes is not None  # checked above
-        controls = frozenset(run.pairs["donor_baseline"].dropna().astype(str))
-        scores.append(DonorScores(frame, controls, "; ".join(map(str, what.to_numpy().ravel()))))
+        scores.append(DonorScores.from_table(pd.read_parquet(file)))
         changes.append(run.genes[["gene", "log_fold_change"]].assign(pairs=len(run.pairs)))
     pooled = pool_donors(scores)
     known = pd.concat(changes).dropna()

@@ -210,7 +210,7 @@ class Workspace(RunFolder):
         """Only columns that are read can be matched on or part the tables."""
         facts = self.facts
         read = dict.fromkeys([*self.cfg.data.phenotypes, *facts.filters])
-        read.update({facts.donor: None} if facts.donor else {})
+        read.update({column: None for column in (facts.donor, facts.batch) if column})
         asked = [("study.match_on", column) for column in facts.match_on]
         by = OmegaConf.select(self.cfg, "ranking.by")
         asked += [("ranking.by", by)] if by is not None else []

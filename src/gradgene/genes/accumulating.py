@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from gradgene.attribution import Attribution
 from gradgene.errors import AttributionError, closest
+from gradgene.genes.crossing import CrossingSums
 from gradgene.genes.design import PairDesign
 from gradgene.genes.importance import Importance, l2_norm, l2_normalise
 from gradgene.genes.sums import GeneSums
@@ -49,7 +50,7 @@ class GeneSumsMetric(Metric):
     n_null
         How many times labels are exchanged at random within pairs; all pairs of one input cell are
         exchanged together. Which ones depends on seed, draw and input cell alone. The spread of
-        these draws is widened by `design.sharing`.
+        these draws is widened by `design.sharing`. Not done where the design is not exchangeable.
     seed
         Seed of the exchanges.
 
@@ -68,6 +69,8 @@ class GeneSumsMetric(Metric):
     within_dof: Tensor
     null: Tensor
     null_centre: Tensor
+    crossed: Tensor
+    crossed_weights: Tensor
     group_p: Tensor
     input_p: Tensor
     depth_p: Tensor
@@ -89,7 +92,8 @@ class GeneSumsMetric(Metric):
         self.n_genes, self.n_features = n_genes, n_genes + n_phenotypes
         self.design, self.normalise, self.seed = design, normalise, seed
         self.importances, self.main = importances, _main_of(importances, main)
-        self.n_null = n_null if self.main.exchanges else 0
+        self.n_null = n_null if self.main.exchanges and design.exchangeable else 0
+        self.crossing = design.crossing if self.main.reads_baseline_cells else None
         self.quantities = [
             *(f"{i.name}{suffix}" for i in importances for suffix in ("", "/abs", "/zero")),
             f"{main}/square",
@@ -107,6 +111,9 @@ class GeneSumsMetric(Metric):
         if self.n_null:
             # Features first, so that a batch adds to whole rows.
             shapes |= {"null": (self.n_features, self.n_null), "null_centre": (self.n_features,)}
+        if self.crossing is not None:
+            n_rows = len(self.crossing.rows)
+            shapes |= {"crossed": (n_rows, self.n_features), "crossed_weights": (n_rows,)}
         for name, shape in shapes.items():
             self._add_sum(name, shape, torch.float64)
         self._add_sum("n_pairs_g", (n_groups,), torch.int64)
@@ -152,6 +159,7 @@ class GeneSumsMetric(Metric):
         value_k = _picked(self.main.combine(*scores), at_k)
         other_k = None if other_pt is None else _picked(other_pt, at_k)
         self._add_inputs(value_k, other_k, pair_k, feature_k, pairs_p)
+        self._add_crossed(value_k, pair_k, feature_k, pairs_p)
 
     def compute(self) -> dict[str, Tensor]:
         """The states summed over processes, by name."""
@@ -179,7 +187,14 @@ class GeneSumsMetric(Metric):
             within_ss=states["within_ss"].reshape(self.n_features),
             within_dof=int(states["within_dof"].sum()),
             null=null,
+            crossed=self._crossed(states),
         )
+
+    def _crossed(self, states: Mapping[str, np.ndarray]) -> CrossingSums | None:
+        if self.crossing is None:
+            return None
+        sums_rf = states["crossed"].reshape(-1, self.n_features)
+        return CrossingSums(self.crossing.rows, sums_rf, states["crossed_weights"].reshape(-1))
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -282,6 +297,23 @@ class GeneSumsMetric(Metric):
                 half_ic = _scattered((value_k[mine_k] - other_k[mine_k]) / 2, index_k, shape)
                 signs_in = self._signs(inputs_i[start : start + n_rows])
                 self.null.index_add_(0, feature_c, half_ic.T @ signs_in)
+
+    def _add_crossed(
+        self, value_k: Tensor, pair_k: Tensor, feature_k: Tensor, pairs_p: Tensor
+    ) -> None:
+        """Add what the donors of baseline cells have in common."""
+        if self.crossing is None:
+            return
+        at = pairs_p.cpu().numpy()
+        rows_pk = torch.from_numpy(self.crossing.row_pk[at]).to(value_k.device)
+        weights_pk = torch.from_numpy(self.crossing.weight_pk[at]).to(value_k.device)
+        for row_p, weight_p in zip(rows_pk.T, weights_pk.T, strict=True):
+            counts_p = row_p >= 0
+            self.crossed_weights.index_add_(0, row_p[counts_p], weight_p[counts_p])
+            mine_k = counts_p[pair_k].nonzero().view(-1)
+            index_k = row_p[pair_k[mine_k]] * self.n_features + feature_k[mine_k]
+            weighted_k = value_k[mine_k] * weight_p[pair_k[mine_k]]
+            self.crossed.view(-1).index_add_(0, index_k, weighted_k)
 
     def _signs(self, inputs_i: Tensor) -> Tensor:
         """(inputs, n_null) +1 or -1; each input's are the first of one endless row of its own."""

@@ -13,6 +13,7 @@ from gradgene.genes.confounding import depth_correlation, explained_share
 from gradgene.genes.statistics import (
     MIN_DONORS,
     benjamini_hochberg,
+    crossed_interval,
     donor_interval,
     null_p,
 )
@@ -95,7 +96,11 @@ def _donor_columns(
     """Mean, interval and test over donors of the input cells."""
     means_df = sums.donor_means(importance)
     both_sides = n_donors_baseline is None or n_donors_baseline >= MIN_DONORS
-    interval = donor_interval(means_df if both_sides else means_df[:0])
+    crossed = sums.crossed_of(None) if importance == sums.main else None
+    if crossed is not None and both_sides:
+        interval = crossed_interval(means_df, sums.donors, crossed)
+    else:
+        interval = donor_interval(means_df if both_sides else means_df[:0])
     nothing = np.full(means_df.shape[1], np.nan)
     return {
         "score_donors": means_df.mean(axis=0) if len(means_df) else nothing,

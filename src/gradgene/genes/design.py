@@ -9,11 +9,13 @@ import pandas as pd
 
 from gradgene.cells import Cells
 from gradgene.errors import RankingError, closest
+from gradgene.genes.crossing import Crossing
 from gradgene.pairs import PairPlan
 
 __all__ = ["PairDesign"]
 
 COLUMNS = ("donor", "batch", "label")
+MEMBERS = ("input", "baseline")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class PairDesign:
         Variance of a mean over the pairs where labels do not matter, over what it would be if no
         two input cells shared a baseline cell; at least 1. Exchanges of whole input cells see only
         the latter, so their spread is widened by it.
+    crossing
+        In which pairs the donors of baseline cells are; None where no donor is known.
+    exchangeable
+        Whether labels can be exchanged without exchanging donors: every donor of input cells has
+        baseline cells too, or donors are unknown.
 
     Raises
     ------
@@ -48,6 +55,8 @@ class PairDesign:
     input_p: np.ndarray
     depth_p: np.ndarray
     sharing: float = 1.0
+    crossing: Crossing | None = None
+    exchangeable: bool = True
 
     def __post_init__(self) -> None:
         if list(self.groups.columns) != list(COLUMNS):
@@ -116,12 +125,17 @@ class PairDesign:
         if swaps:
             depth_p = depth_p - depth_n[plan.baseline_rows]
         _, input_p = np.unique(plan.input_rows, return_inverse=True)
+        inputs_p, baselines_p = (_texts(table.get(f"donor_{m}", nothing)) for m in MEMBERS)
+        of_baselines = {*baselines_p, *(d for ds in plan.averaged_donors.values() for d in ds)}
+        crossed = Crossing.of(inputs_p, baselines_p, None if by is None else _texts(labels))
         return cls(
             groups,
             group_p,
             input_p.ravel().astype(np.int64),
             depth_p.astype(np.float64),
             _sharing(plan),
+            crossed if len(crossed.rows) else None,
+            set(inputs_p) <= of_baselines or set(inputs_p) == {""},
         )
 
 

@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 
 from gradgene.errors import RankingError
-from gradgene.genes.statistics import MIN_DONORS, benjamini_hochberg, donor_interval
+from gradgene.genes.crossing import CrossingSums
+from gradgene.genes.statistics import benjamini_hochberg, crossed_interval, donor_interval
+from gradgene.genes.sums import GeneSums
 
 __all__ = ["DonorScores", "pool_donors"]
 
-COLUMNS = ("donor", "gene", "n_pairs", "score")
+#: What a donor of baseline cells adds to the scores of others, by side; see `Crossing`.
+CROSSED = ("baseline_sum", "baseline_weight", "both_sum", "both_weight")
+COLUMNS = ("donor", "gene", "n_pairs", "score", *CROSSED)
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,12 @@ class DonorScores:
     Attributes
     ----------
     frame
-        One row a donor and gene: `donor` of the input cells, `gene`, `n_pairs` of the donor,
-        `score` its mean over them, absent genes counting as 0.
-    baseline_donors
-        Donors of the baseline cells.
+        One row a donor and gene: `donor`, `gene`, `n_pairs` with input cells of the donor, `score`
+        its mean over them, absent genes counting as 0 (null for a donor of baseline cells alone);
+        `baseline_sum, baseline_weight, both_sum, both_weight`: sums of scores, each over the pairs
+        of its input cell's donor, and of these weights, over the pairs with a baseline cell of the
+        donor and over those with both cells of it (0 without any, or where baseline cells have no
+        part in the scores).
     what
         What the scores are: method, importance, baseline and target. Others are not pooled.
 
@@ -37,7 +43,6 @@ class DonorScores:
     """
 
     frame: pd.DataFrame
-    baseline_donors: frozenset[str]
     what: str
 
     def __post_init__(self) -> None:
@@ -47,9 +52,45 @@ class DonorScores:
         if self.frame.duplicated(["donor", "gene"]).any():
             raise RankingError("a donor has two scores of one gene")
 
+    @classmethod
+    def from_table(cls, table: pd.DataFrame) -> DonorScores:
+        """From what `gradgene attribute` leaves in `attributions/donors.parquet`."""
+        what = table[["method", "importance", "baseline", "target"]].drop_duplicates()
+        return cls(table, "; ".join(map(str, what.to_numpy().ravel())))
+
+    @classmethod
+    def of(cls, sums: GeneSums, genes: Sequence[str], what: str) -> DonorScores:
+        """The scores of the main importance in the donors of `sums`; features begin with `genes`.
+
+        Raises `RankingError` where no donor is known.
+        """
+        if not sums.n_donors:
+            raise RankingError("no donor is known")
+        n = len(genes)
+        columns = {"score": (sums.donors, sums.donor_means(sums.main)[:, :n])}
+        counts = (sums.donors, np.repeat(sums.n_pairs_d[:, None], n, axis=1))
+        columns["n_pairs"] = counts
+        crossed = sums.crossed_of(None)
+        for side in ("baseline", "both") if crossed is not None else ():
+            donors, sums_df, weights_d = crossed.side(side)  # type: ignore[union-attr]
+            columns[f"{side}_sum"] = (donors, sums_df[:, :n])
+            columns[f"{side}_weight"] = (donors, np.repeat(weights_d[:, None], n, axis=1))
+        everyone = sorted({d for donors, _ in columns.values() for d in donors})
+        frame = pd.DataFrame(
+            {
+                "donor": np.repeat(np.array(everyone, dtype=object), n),
+                "gene": [*genes] * len(everyone),
+            }
+        )
+        for name in COLUMNS[2:]:
+            donors, values_dg = columns.get(name, ((), np.zeros((0, n))))
+            whole = pd.DataFrame(values_dg, index=list(donors)).reindex(everyone)
+            frame[name] = (whole if name == "score" else whole.fillna(0)).to_numpy().ravel()
+        return cls(frame.astype({"n_pairs": np.int64}), what)
+
 
 def pool_donors(runs: Sequence[DonorScores]) -> pd.DataFrame:
-    """Mean and t-interval over all donors of all runs, best gene first.
+    """Mean over all donors of all runs with its interval (`crossed_interval`), best gene first.
 
     A donor that several runs held out (seeds of one split) counts once, with its mean over them.
     A gene that a run's model does not know is unknown in the donors of that run, not 0, so genes
@@ -75,15 +116,23 @@ def pool_donors(runs: Sequence[DonorScores]) -> pd.DataFrame:
     if len(kinds) != 1:
         raise RankingError("only scores of one kind can be pooled", found="; ".join(kinds))
     whole = pd.concat([run.frame.assign(run=i) for i, run in enumerate(runs)])
-    means_dg = whole.pivot_table(index="donor", columns="gene", values="score", aggfunc="mean")
-    both_sides = len(frozenset().union(*(run.baseline_donors for run in runs))) >= MIN_DONORS
+    known = whole.dropna(subset="score")
+    # A pivot keeps donors and genes in order of name, NaN where no run knows the gene there.
+    means_dg = known.pivot_table(index="donor", columns="gene", values="score", aggfunc="mean")
+    crossed = {
+        name: whole.pivot_table(index="donor", columns="gene", values=name, aggfunc="mean")
+        for name in CROSSED
+    }
     parts = []
     # Genes that rest on the same donors share a formula.
-    known_gd = means_dg.notna().to_numpy().T
-    patterns, of_g = np.unique(known_gd, axis=0, return_inverse=True)
-    for number, known_d in enumerate(patterns):
-        mine = means_dg.loc[known_d, of_g.ravel() == number]
-        parts.append(_interval(mine, both_sides))
+    patterns_gd = np.hstack(
+        [means_dg.notna().T, crossed["baseline_weight"][means_dg.columns].notna().T]
+    )
+    patterns, of_g = np.unique(patterns_gd, axis=0, return_inverse=True)
+    for number in range(len(patterns)):
+        genes = means_dg.columns[of_g.ravel() == number]
+        mine = {name: frame[genes].dropna(how="all") for name, frame in crossed.items()}
+        parts.append(_interval(means_dg[genes].dropna(how="all"), mine))
     table = pd.concat(parts)
     table["n_runs"] = whole.groupby("gene")["run"].nunique()
     table["p_adjusted"] = benjamini_hochberg(table["p"].to_numpy())
@@ -95,10 +144,23 @@ def pool_donors(runs: Sequence[DonorScores]) -> pd.DataFrame:
     return table[[*first, "n_donors", "n_runs"]]
 
 
-def _interval(means_dg: pd.DataFrame, both_sides: bool) -> pd.DataFrame:
+def _interval(means_dg: pd.DataFrame, crossed: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Statistics of genes that are all known in all these donors."""
     values_dg = means_dg.to_numpy()
-    found = donor_interval(values_dg if both_sides else values_dg[:0])
+    sides = []
+    for side in ("baseline", "both"):
+        weight_d = crossed[f"{side}_weight"].iloc[:, 0]
+        rows = pd.DataFrame({"side": side, "donor": weight_d.index, "label": None})
+        sides.append(CrossingSums(rows, crossed[f"{side}_sum"].to_numpy(), weight_d.to_numpy()))
+    if any(part.weights_r.any() for part in sides):
+        both = CrossingSums(
+            pd.concat([part.rows for part in sides], ignore_index=True),
+            np.concatenate([part.sums_rf for part in sides]),
+            np.concatenate([part.weights_r for part in sides]),
+        )
+        found = crossed_interval(values_dg, [*means_dg.index], both)
+    else:
+        found = donor_interval(values_dg)
     return pd.DataFrame(
         {
             "score": values_dg.mean(axis=0),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gradgene.errors import RankingError, closest
+from gradgene.genes.crossing import CrossingSums
 
 __all__ = ["GeneSums"]
 
@@ -41,7 +42,11 @@ class GeneSums:
     null
         (n_null, features) mean score with the labels of input cells and their baselines exchanged
         at random, the spread widened where input cells share baselines; None where the importance
-        has no such null, none was asked for, or for a part of the pairs.
+        has no such null, none was asked for, labels cannot be exchanged without exchanging donors,
+        or for a part of the pairs.
+    crossed
+        Sums of the main score over the pairs of each donor of baseline cells; None where these
+        are unknown or have no part in the scores.
     """
 
     sums: dict[str, np.ndarray]
@@ -54,6 +59,7 @@ class GeneSums:
     within_ss: np.ndarray | None = None
     within_dof: int = 0
     null: np.ndarray | None = None
+    crossed: CrossingSums | None = None
 
     def __post_init__(self) -> None:
         if len(self.groups) != len(self.n_pairs_g):
@@ -139,7 +145,17 @@ class GeneSums:
             within_ss=None,
             within_dof=0,
             null=None,
+            crossed=self.crossed_of(label),
         )
+
+    def crossed_of(self, label: str | None) -> CrossingSums | None:
+        """Sums of the donors of baseline cells over the pairs of a label; None for all labels."""
+        if self.crossed is None:
+            return None
+        of_r = self.crossed.rows["label"]
+        mine = (of_r.isna() if label is None else of_r == label).to_numpy()
+        rows = self.crossed.rows[mine].assign(label=None).reset_index(drop=True)
+        return CrossingSums(rows, self.crossed.sums_rf[mine], self.crossed.weights_r[mine])
 
     def _quantity(self, name: str) -> np.ndarray:
         if name not in self.sums:

@@ -17,6 +17,7 @@ __all__ = [
     "has_flags",
     "interval_note",
     "named_flags",
+    "null_note",
     "swaps",
 ]
 
@@ -99,7 +100,26 @@ def interval_note(run: RunFiles) -> str | None:
     if not sides:
         return "This run's scores have no intervals over donors."
     need = f"an interval over donors needs {MIN_DONORS}" + " on both" * (second is not None)
-    return f"Scores have no intervals: {' and '.join(sides)}; {need}."
+    elsewhere = (
+        " Those of the training donors are in attributions/genes_training.parquet (the model has "
+        "seen these cells); runs that hold out different donors can be pooled with `gradgene report`."
+    )
+    return f"Scores have no intervals: {' and '.join(sides)}; {need}.{elsewhere}"
+
+
+def null_note(run: RunFiles) -> str | None:
+    """One sentence that says why no gene has a null p; None where genes have one."""
+    genes, pairs = run.ranked_genes, run.pairs
+    if genes is None or pairs is None or "p_null" not in genes or genes["p_null"].notna().any():
+        return None
+    inputs, baselines = (set(pairs[f"donor_{m}"].dropna()) for m in ("input", "baseline"))
+    if inputs <= baselines:
+        return None  # nothing was drawn, or exchanging labels changes nothing
+    return (
+        "Input and baseline cells come from different donors: labels cannot be exchanged without "
+        "exchanging donors, so there is no p against the null of exchanged labels. The intervals "
+        "take the donors of both sides into account."
+    )
 
 
 def _donors(count: int | None) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gradgene.attribution import METHODS, AttributionMethod
 from gradgene.plotting import METRIC_NAMES
-from gradgene.reports.evidence import flags_of, has_flags, interval_note
+from gradgene.reports.evidence import flags_of, has_flags, interval_note, null_note
 from gradgene.reports.figures import pick_curves
 from gradgene.reports.numbers import number, percent
 from gradgene.reports.run_files import RunFiles
@@ -236,6 +236,9 @@ def _ranking_cautions(run: RunFiles) -> Iterator[Caution]:
     note = interval_note(run)
     if note is not None:
         yield Caution("note", "No intervals", note)
+    note = null_note(run)
+    if note is not None:
+        yield Caution("note", "No null p", note)
     genes = run.ranked_genes
     if genes is not None and has_flags(run):
         flagged = [
