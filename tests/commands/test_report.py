@@ -13,7 +13,7 @@ from gradgene.commands.main import main
 #: Both cells of every pair are of one donor.
 WITHIN = {"baseline_weight": 1.0, "both_weight": 1.0}
 SCORES = ("score", "baseline_sum", "both_sum")
-WHAT = {"method": "deeplift", "importance": "forward", "baseline": "cell_state", "target": "t"}
+WHAT = {"what": "deeplift/forward 123"}
 
 
 def run_folder(folder: Path, scores: dict[str, dict[str, float]], change: float) -> Path:
@@ -81,7 +81,18 @@ def test_runs_without_scores_of_donors(
     assert main(["report", *folds]) == 0
     assert "best genes" not in capsys.readouterr().out
     assert main(["report", *folds, f"out={tmp_path / 'x.csv'}"]) == 2
-    assert "no scores of donors" in capsys.readouterr().err
+    assert "no scores of donors that can be pooled" in capsys.readouterr().err
+
+
+def test_runs_of_different_kinds_are_joined_but_not_pooled(
+    folds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(folds[0]) / "attributions" / "donors.parquet"
+    pd.read_parquet(file).assign(what="gim/contrast 123").to_parquet(file)
+    assert main(["report", *folds]) == 0
+    said = capsys.readouterr().out
+    assert "2 runs" in said and "best genes" not in said
+    assert main(["report", *folds, f"out={tmp_path / 'x.csv'}"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_mixed_runs_are_refused(tmp_path: Path) -> None:
 
 
 def test_folds_of_a_permutation_are_pooled(tmp_path: Path) -> None:
-    what = {"method": "a", "importance": "b", "baseline": "c", "target": "d"}
+    what = {"what": "a"}
     folders = []
     for fold, donors in enumerate((["d1", "d2"], ["d3"])):
         data = {"holdout_donors": donors}

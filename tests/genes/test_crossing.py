@@ -35,19 +35,20 @@ def means_of(inputs_p: np.ndarray, scores_pf: np.ndarray) -> tuple[list[str], np
 def by_hand(
     inputs_p: np.ndarray, baselines_p: np.ndarray, scores_pf: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard error, donor by donor over their pairs."""
-    donors = sorted(set(inputs_p))
-    w_p = np.array([1 / (len(donors) * (inputs_p == d).sum()) for d in inputs_p])[:, None]
-    mean_f = (w_p * scores_pf).sum(axis=0)
-    everyone = sorted({*inputs_p, *baselines_p})
-    rest_pf = w_p * (scores_pf - mean_f)
-    a, b = (np.sqrt(len(n) / (len(n) - 1)) for n in (set(inputs_p), set(baselines_p)))
-    moved = []
-    for d in everyone:
-        of_i, of_b = inputs_p == d, baselines_p == d
-        part = a * rest_pf[of_i].sum(axis=0) + b * rest_pf[of_b].sum(axis=0)
-        moved.append(part - np.sqrt(a * b) * rest_pf[of_i & of_b].sum(axis=0))
-    return mean_f, np.sqrt(np.square(moved).sum(axis=0))
+    """Mean, and its standard error by leaving out one donor after the other."""
+    w_p = np.array([1 / (inputs_p == d).sum() for d in inputs_p])
+
+    def mean(kept_p: np.ndarray) -> np.ndarray:
+        return (w_p[kept_p, None] * scores_pf[kept_p]).sum(axis=0) / w_p[kept_p].sum()
+
+    mean_f = mean(np.ones(len(w_p), dtype=bool))
+    sizes = [len(set(side)) for side in (inputs_p, baselines_p)]
+    square_f = np.zeros(scores_pf.shape[1])
+    for d in {*inputs_p, *baselines_p}:
+        on = [n for n, side in zip(sizes, (inputs_p, baselines_p), strict=True) if d in side]
+        share = np.prod([(n - 1) / n for n in on]) ** (1 / len(on))
+        square_f += share * (mean((inputs_p != d) & (baselines_p != d)) - mean_f) ** 2
+    return mean_f, np.sqrt(square_f)
 
 
 def draw(
@@ -75,9 +76,8 @@ def test_a_donor_counts_once_for_each_pair_it_is_in(
 ) -> None:
     inputs_p, baselines_p, rng = draw(seed, *sides)
     scores_pf = rng.normal(size=(len(inputs_p), 4))
-    donors, means_df = means_of(inputs_p, scores_pf)
     crossed = sums_of(Crossing.of(inputs_p, baselines_p), scores_pf)
-    found = crossed_interval(means_df, donors, crossed)
+    found = crossed_interval(crossed)
     mean_f, se_f = by_hand(inputs_p, baselines_p, scores_pf)
     np.testing.assert_allclose(found.se, se_f, rtol=1e-10)
     np.testing.assert_allclose((found.low + found.high) / 2, mean_f, atol=1e-12)
@@ -95,11 +95,10 @@ def test_sides_without_a_donor_in_common_have_welchs_interval() -> None:
     scores_pf = np.array(
         [[effect[i] - effect[b]] for i, b in zip(inputs_p, baselines_p, strict=True)]
     )
-    donors, means_df = means_of(inputs_p, scores_pf)
     crossed = sums_of(Crossing.of(inputs_p.astype(object), baselines_p.astype(object)), scores_pf)
     sides = [[effect[d] for d in side] for side in (inputs, baselines)]
     expected = stats.ttest_ind(*sides, equal_var=False)
-    found = crossed_interval(means_df, donors, crossed)
+    found = crossed_interval(crossed)
     assert found.p[0] == pytest.approx(expected.pvalue)
     interval = expected.confidence_interval()
     assert (found.low[0], found.high[0]) == pytest.approx((interval.low, interval.high))
@@ -108,9 +107,9 @@ def test_sides_without_a_donor_in_common_have_welchs_interval() -> None:
 def test_pairs_within_donors_have_the_usual_interval() -> None:
     inputs_p, _, rng = draw(1, list("abcd"), list("abcd"))
     scores_pf = rng.normal(size=(len(inputs_p), 5))
-    donors, means_df = means_of(inputs_p, scores_pf)
+    _, means_df = means_of(inputs_p, scores_pf)
     crossed = sums_of(Crossing.of(inputs_p, inputs_p), scores_pf)
-    found, expected = crossed_interval(means_df, donors, crossed), donor_interval(means_df)
+    found, expected = crossed_interval(crossed), donor_interval(means_df)
     for name in ("se", "low", "high", "p"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9)
 
@@ -119,9 +118,8 @@ def test_pairs_within_donors_have_the_usual_interval() -> None:
 def test_three_donors_on_either_side(sides: tuple[str, str]) -> None:
     inputs_p, baselines_p, rng = draw(2, list(sides[0]), list(sides[1]))
     scores_pf = rng.normal(size=(len(inputs_p), 2))
-    donors, means_df = means_of(inputs_p, scores_pf)
     crossed = sums_of(Crossing.of(inputs_p, baselines_p), scores_pf)
-    assert np.isnan(crossed_interval(means_df, donors, crossed).p).all()
+    assert np.isnan(crossed_interval(crossed).p).all()
 
 
 def test_labels_weigh_their_own_pairs() -> None:
@@ -133,8 +131,9 @@ def test_labels_weigh_their_own_pairs() -> None:
     mine = labels_p == "T"
     part = sums_of(Crossing.of(inputs_p[mine], baselines_p[mine]), scores_pf[mine])
     found = sums_of(crossing, scores_pf, "T")
-    for one, other in zip(found.side("baseline"), part.side("baseline"), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for side in ("input", "baseline"):
+        for one, other in zip(found.side(side), part.side(side), strict=True):
+            np.testing.assert_array_equal(one, other)
     whole = sums_of(Crossing.of(inputs_p, baselines_p), scores_pf)
     np.testing.assert_array_equal(sums_of(crossing, scores_pf).sums_rf, whole.sums_rf)
 
@@ -144,15 +143,58 @@ def test_unknown_donors_are_nobody() -> None:
     baselines_p = np.array(["x", "x", "", "c"], dtype=object)
     crossing = Crossing.of(inputs_p, baselines_p)
     assert crossing.rows.to_dict("list") == {
-        "side": ["baseline", "baseline", "both"],
-        "donor": ["c", "x", "c"],
-        "label": [None] * 3,
+        "side": ["baseline"] * 2 + ["both"] + ["input"] * 3,
+        "donor": ["c", "x", "c", "a", "b", "c"],
+        "label": [None] * 6,
     }
-    np.testing.assert_array_equal(crossing.row_pk, [[1, -1], [-1, -1], [-1, -1], [0, 2]])
-    nobody = Crossing.of(inputs_p, np.array([""] * 4, dtype=object))
-    assert len(nobody.rows) == 0 and (nobody.row_pk == -1).all()
+    expected = [[3, 1, -1], [-1, -1, -1], [4, -1, -1], [5, 0, 2]]
+    np.testing.assert_array_equal(crossing.row_pk, expected)
     with pytest.raises(RankingError, match="do not fit"):
         Crossing(crossing.rows.head(1), crossing.row_pk, crossing.weight_pk)
+
+
+def test_an_unknown_baseline_donor_leaves_no_interval() -> None:
+    inputs_p, baselines_p, rng = draw(5, list("abcd"), list("wxyz"))
+    scores_pf = rng.normal(size=(len(inputs_p), 2))
+    known = crossed_interval(sums_of(Crossing.of(inputs_p, baselines_p), scores_pf))
+    baselines_p[3] = ""
+    unknown = crossed_interval(sums_of(Crossing.of(inputs_p, baselines_p), scores_pf))
+    assert np.isfinite(known.p).all() and np.isnan(unknown.p).all()
+
+
+def test_pairs_left_out_weigh_nothing() -> None:
+    """Weights are those of the plan; sums, those of the pairs that were explained."""
+    inputs_p, baselines_p, rng = draw(6, list("abcd"), list("vwxyz"), n=80)
+    scores_pf = rng.normal(size=(len(inputs_p), 3))
+    crossing = Crossing.of(inputs_p, baselines_p)
+    kept_p = rng.random(len(inputs_p)) < 0.6
+    kept = Crossing(crossing.rows, crossing.row_pk[kept_p], crossing.weight_pk[kept_p])
+    found = crossed_interval(sums_of(kept, scores_pf[kept_p]))
+    w_p = crossing.weight_pk[kept_p, 0]
+    mean_f = (w_p[:, None] * scores_pf[kept_p]).sum(axis=0) / w_p.sum()
+    np.testing.assert_allclose((found.low + found.high) / 2, mean_f, atol=1e-12)
+    square_f = np.zeros(3)
+    for donors, n in ((inputs_p[kept_p], 4), (baselines_p[kept_p], 5)):
+        for d in set(donors):
+            rest = donors != d
+            left = (w_p[rest, None] * scores_pf[kept_p][rest]).sum(axis=0) / w_p[rest].sum()
+            square_f += (n - 1) / n * (left - mean_f) ** 2
+    np.testing.assert_allclose(found.se, np.sqrt(square_f), rtol=1e-10)
+
+
+@pytest.mark.parametrize("n_donors", [3, 4, 8])
+def test_donors_that_respond_differently_are_no_effect(n_donors: int) -> None:
+    """Donors on both sides, pairs across donors; responses of donors vary around nothing."""
+    rng = np.random.default_rng(n_donors)
+    n_genes, names = 4000, np.array([f"d{k}" for k in range(n_donors)], dtype=object)
+    inputs_p, baselines_p = np.repeat(names, 20), rng.choice(names, 20 * n_donors)
+    own_df, response_df = rng.normal(size=(2, n_donors, n_genes))
+    place = {name: k for k, name in enumerate(names)}
+    i_p, b_p = ([place[d] for d in side] for side in (inputs_p, baselines_p))
+    noise_pf = 0.5 * rng.normal(size=(len(inputs_p), n_genes))
+    scores_pf = own_df[i_p] + response_df[i_p] - own_df[b_p] + noise_pf
+    found = crossed_interval(sums_of(Crossing.of(inputs_p, baselines_p), scores_pf))
+    assert 0.02 < (found.p < 0.05).mean() < 0.06
 
 
 @pytest.mark.parametrize(("n_inputs", "n_baselines"), [(10, 3), (7, 3), (16, 16)])
@@ -173,8 +215,8 @@ def test_nothing_is_found_where_donors_differ_for_no_reason(
         for names in (inputs_p, baselines_p)
     )
     scores_pf = first_pf - second_pf
-    donors, means_df = means_of(inputs_p, scores_pf)
+    _, means_df = means_of(inputs_p, scores_pf)
     crossed = sums_of(Crossing.of(inputs_p, baselines_p), scores_pf)
-    share = (crossed_interval(means_df, donors, crossed).p < 0.05).mean()
+    share = (crossed_interval(crossed).p < 0.05).mean()
     naive = (donor_interval(means_df).p < 0.05).mean()
     assert 0.005 < share < 0.07 and naive > 2 * share and naive > 0.1

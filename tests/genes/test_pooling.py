@@ -126,8 +126,7 @@ def test_sums_of_a_run_as_scores_of_its_donors() -> None:
     sums = GeneSums({"forward": totals}, np.array([2, 2, 2]), groups, "forward", crossed=crossed)
     found = DonorScores.of(sums, ["A", "B"], "a")
     assert sorted(set(found.frame["donor"])) == list("abcxyz")
-    means_df = totals / 2
-    expected = crossed_interval(means_df, list("abc"), crossed)
+    expected = crossed_interval(crossed)
     table = pool_donors([found]).set_index("gene").loc[["A", "B"]]
     np.testing.assert_allclose(table["ci_low"], expected.low[:2])
     np.testing.assert_allclose(table["p"], expected.p[:2])

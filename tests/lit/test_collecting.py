@@ -161,7 +161,8 @@ def test_shards_go_on_as_well(study: Study, tmp_path: Path) -> None:
     with pytest.raises(BrokenOffError):
         run(study, tmp_path / "b", method, stop_after=2, shards=folders[1])
     assert len([*folders[1].glob("part-*.parquet")]) == 3
-    run(study, tmp_path / "b", method, shards=folders[1])
+    _, collector, _ = run(study, tmp_path / "b", method, shards=folders[1])
+    assert collector.n_resumed == 2 and collector.note == ""
     for folder in folders:
         merge_manifests(folder, 1, len(study.plan))
     names = [sorted(f.name for f in folder.iterdir()) for folder in folders]

@@ -119,6 +119,7 @@ def test_old_shards_are_replaced(
     merge_manifests(tmp_path, 1, 8)
     (tmp_path / "notes.txt").write_text("mine")
     new = writer(tmp_path, tiny_model, "new")
+    assert new.resume([])
     # From here on there is no result, however the new run ends.
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
     new.write(found[1], BATCHES[1])
@@ -160,8 +161,7 @@ def test_a_writer_goes_on_behind_what_is_known(
     other.write(found[0], BATCHES[0])
     known = killed.shards[:1]
     first = (tmp_path / known[0]["file"]).read_bytes()
-    again = writer(tmp_path / "elsewhere", tiny_model)
-    again.folder = tmp_path
+    again = writer(tmp_path, tiny_model)
     assert again.resume(known)
     names = ["part-000-00000.parquet", "part-001-00000.parquet"]
     assert sorted(p.name for p in tmp_path.iterdir()) == names

@@ -169,7 +169,8 @@ def _flags(work: Workspace, sums: GeneSums, cells: Cells) -> pd.Series:
         cells.genes,
         ensembl_ids=[e or None for e in cells.ensembl_ids],
         depth_correlation=depth_correlation(sums)[:n_genes],
-        explained_share=explained_share(sums)[:n_genes],
+        # What donor and batch explain beyond depth, which has a flag of its own.
+        explained_share=(explained_share(sums) - depth_correlation(sums) ** 2)[:n_genes],
     )
 
 
@@ -234,11 +235,9 @@ def _label_tables(
 
 def _donor_scores(work: Workspace, settings: AttributionSettings, sums: GeneSums) -> pd.DataFrame:
     """Scores of each gene in each donor, and what they are, for pooling over runs."""
-    baseline: BaselineStrategy = build(work.cfg.baseline)
-    facts = _facts(work, settings, baseline)
-    found = DonorScores.of(sums, work.loaded.vocabulary.genes, facts["target"])
-    what = {name: facts[name] for name in ("method", "baseline", "target")}
-    return found.frame.assign(importance=sums.main, **what)
+    what = f"{settings.method.name}/{sums.main} {work.pooling_key(settings)}"
+    found = DonorScores.of(sums, work.loaded.vocabulary.genes, what)
+    return found.frame.assign(what=what)
 
 
 def _add_metrics(

@@ -26,8 +26,9 @@ __all__ = ["call", "compare_runs", "pooled_genes"]
 
 #: Points of the pruning curves shown when several runs are joined: (order, ratio).
 POINTS = (("lowest_first", 0.95), ("highest_first", 0.02))
-#: Genes of the pooled table that are printed.
+#: What is printed of the pooled table.
 TOP = 15
+SHOWN = ["rank", "gene", "score", "ci_low", "ci_high", "p_adjusted", "n_donors", "log_fold_change"]
 
 
 def call(options: Options) -> None:
@@ -54,7 +55,7 @@ def call(options: Options) -> None:
     tables = {f"{len(runs)} runs": quality, "median over runs": rankings}
     genes = pooled_genes(runs)
     if genes is not None:
-        tables[f"best genes over {genes['n_donors'].max()} donors"] = genes.head(TOP)
+        tables[f"best genes over {genes['n_donors'].max()} donors"] = genes.head(TOP)[SHOWN]
     for title, frame in tables.items():
         table = Table(*frame.columns, title=title)
         for row in frame.itertuples(index=False):
@@ -82,16 +83,17 @@ def pooled_genes(runs: list[RunFiles]) -> pd.DataFrame | None:
     """The genes of all runs with intervals over all their donors; see `pool_donors`.
 
     Adds `log_fold_change`, its mean over runs by their pairs, and `direction`. None where the runs
-    have no donors, or not what `gradgene attribute` writes of them.
+    have no donors or differ in more than seed, donors held out and model.
     """
     files = [run.path / "attributions" / "donors.parquet" for run in runs]
-    if not all(file.is_file() for file in files) or any(run.pairs is None for run in runs):
-        return None
     scores, changes = [], []
     for file, run in zip(files, runs, strict=True):
-        assert run.pairs is not None and run.genes is not None  # checked above
+        if not file.is_file() or run.pairs is None or run.genes is None:
+            return None
         scores.append(DonorScores.from_table(pd.read_parquet(file)))
         changes.append(run.genes[["gene", "log_fold_change"]].assign(pairs=len(run.pairs)))
+    if len({one.what for one in scores}) > 1:
+        return None
     pooled = pool_donors(scores)
     known = pd.concat(changes).dropna()
     known["log_fold_change"] *= known["pairs"]
@@ -105,9 +107,9 @@ def write_pooled(genes: pd.DataFrame | None, out: Path) -> None:
     """Write the pooled table as CSV or parquet, as the name of the file says."""
     if genes is None:
         raise OutputError(
-            "these runs have no scores of donors to pool",
+            "these runs have no scores of donors that can be pooled",
             where="out",
-            expected="runs with study.donor, attributed by this version",
+            expected="runs with study.donor that differ in seed, held-out donors or model alone",
         )
     with atomic_path(out) as temporary:
         if out.suffix == ".csv":

@@ -181,6 +181,15 @@ class Workspace(RunFolder):
             parts += [stamp(file) for file in plain["evaluation"].get("gene_sets") or ()]
         return settings_hash(parts)
 
+    def pooling_key(self, settings: AttributionSettings) -> str:
+        """Hash of what scores must have in common to be pooled over runs: not model and donors."""
+        plain = _plain(self.cfg)
+        study = {k: v for k, v in plain["study"].items() if k not in (*NOT_FOR_TRAINING, "seed")}
+        pairs = {k: v for k, v in plain["pairs"].items() if k != "seed"}
+        method = str(replace(settings, keep_every_s=0.0, save="table"))
+        parts = [study, plain["study"]["match_on"], pairs, plain["baseline"], method]
+        return settings_hash([*parts, plain["ranking"].get("importance")])
+
     def _stamps(self, *keys: str) -> list[Any]:
         """Stamps of the files that these configuration keys name."""
         paths = [OmegaConf.select(self.cfg, key) for key in keys]

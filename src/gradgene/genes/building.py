@@ -97,8 +97,8 @@ def _donor_columns(
     means_df = sums.donor_means(importance)
     both_sides = n_donors_baseline is None or n_donors_baseline >= MIN_DONORS
     crossed = sums.crossed_of(None) if importance == sums.main else None
-    if crossed is not None and both_sides:
-        interval = crossed_interval(means_df, sums.donors, crossed)
+    if crossed is not None:
+        interval = crossed_interval(crossed)
     else:
         interval = donor_interval(means_df if both_sides else means_df[:0])
     nothing = np.full(means_df.shape[1], np.nan)

@@ -1,4 +1,4 @@
-"""Donors of baseline cells: what the scores of several donors of input cells have in common.
+"""Donors on both sides of pairs: what the scores of several donors of input cells have in common.
 
 Donors of input cells that are compared with the same few donors share these donors' peculiarities,
 so their mean scores are no independent draws. What each donor does to the mean score is counted
@@ -16,20 +16,19 @@ from gradgene.errors import RankingError
 
 __all__ = ["Crossing", "CrossingSums"]
 
-#: A pair counts for its baseline donor, and once more where that is its input donor too.
-SIDES = ("baseline", "both")
+#: A pair counts for its input donor and for its baseline donor; where they are one, also as both.
+SIDES = ("input", "baseline", "both")
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """In which pairs each donor of baseline cells is, and how much each weighs.
+    """In which pairs each donor is, on either side, and how much each pair weighs.
 
     Attributes
     ----------
     rows
-        One row a sum: `side` ("baseline": pairs with a baseline cell of the donor; "both": those of
-        them whose input cell is the donor's too), `donor`, and `label` of the input cells, None for
-        the pairs of all labels.
+        One row a sum: `side` ("input" or "baseline": pairs with such a cell of the donor; "both":
+        pairs with both), `donor`, and `label` of the input cells, None for the pairs of all labels.
     row_pk
         (pairs, entries) int64 rows that a pair is counted in, -1 for none.
     weight_pk
@@ -59,16 +58,20 @@ class Crossing:
         scopes = [np.full(len(inputs_p), "", dtype=object)]
         if labels_p is not None:
             scopes.append(labels_p.astype(object))
-        known_p = (inputs_p != "") & (baselines_p != "")
+        donors = {"input": inputs_p, "baseline": baselines_p, "both": baselines_p}
+        counted = {
+            "input": inputs_p != "",
+            "baseline": (inputs_p != "") & (baselines_p != ""),
+            "both": (inputs_p != "") & (baselines_p == inputs_p),
+        }
         parts, weights = [], []
         for number, label_p in enumerate(scopes):
             alike = pd.DataFrame({"donor": inputs_p, "label": label_p}).groupby(["donor", "label"])
             weight_p = 1.0 / np.bincount(alike.ngroup())[alike.ngroup()]
-            inside_p = known_p & ((label_p != "") | (number == 0))
+            inside_p = (label_p != "") | (number == 0)
             for side in SIDES:
-                counts_p = inside_p & ((baselines_p == inputs_p) | (side == "baseline"))
-                key = {"side": side, "donor": baselines_p, "label": label_p, "scope": number}
-                parts.append(pd.DataFrame(key).assign(counts=counts_p))
+                key = {"side": side, "donor": donors[side], "label": label_p, "scope": number}
+                parts.append(pd.DataFrame(key).assign(counts=counted[side] & inside_p))
                 weights.append(weight_p)
         entries = pd.concat(parts, ignore_index=True)
         names = ["scope", "side", "donor", "label"]
@@ -86,7 +89,7 @@ class Crossing:
 
 @dataclass(frozen=True)
 class CrossingSums:
-    """Weighted sums of scores over the pairs of each donor of baseline cells.
+    """Weighted sums of scores over the pairs of each donor.
 
     Attributes
     ----------

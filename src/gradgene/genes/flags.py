@@ -42,7 +42,7 @@ class FlagRules:
     depth
         Least magnitude of the correlation of score and depth for the flag "depth"; None for none.
     batch
-        Least share of the score's variance explained by batch and depth for "batch"; None for none.
+        Least share of the score's variance explained by donor and batch for "batch"; None for none.
     symbols
         Table with columns `ensembl_id` and `gene_symbol` (.tsv or .csv, also .gz), or None.
 
@@ -120,7 +120,7 @@ class FlagRules:
         depth_correlation
             Correlation of each gene's score with depth over the pairs; NaN where unknown.
         explained_share
-            Share of each score's variance explained by batch and depth; NaN where unknown.
+            Share of each score's variance explained by donor and batch; NaN where unknown.
 
         Raises
         ------

@@ -34,7 +34,7 @@ class DonorScores:
         donor and over those with both cells of it (0 without any, or where baseline cells have no
         part in the scores).
     what
-        What the scores are: method, importance, baseline and target. Others are not pooled.
+        What the scores are, and of which settings. Others are not pooled.
 
     Raises
     ------
@@ -55,8 +55,7 @@ class DonorScores:
     @classmethod
     def from_table(cls, table: pd.DataFrame) -> DonorScores:
         """From what `gradgene attribute` leaves in `attributions/donors.parquet`."""
-        what = table[["method", "importance", "baseline", "target"]].drop_duplicates()
-        return cls(table, "; ".join(map(str, what.to_numpy().ravel())))
+        return cls(table, "; ".join(sorted(set(table["what"].astype(str)))))
 
     @classmethod
     def of(cls, sums: GeneSums, genes: Sequence[str], what: str) -> DonorScores:
@@ -147,18 +146,19 @@ def pool_donors(runs: Sequence[DonorScores]) -> pd.DataFrame:
 def _interval(means_dg: pd.DataFrame, crossed: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Statistics of genes that are all known in all these donors."""
     values_dg = means_dg.to_numpy()
-    sides = []
+    sides = [("input", means_dg.index, values_dg, np.ones(len(values_dg)))]
     for side in ("baseline", "both"):
-        weight_d = crossed[f"{side}_weight"].iloc[:, 0]
-        rows = pd.DataFrame({"side": side, "donor": weight_d.index, "label": None})
-        sides.append(CrossingSums(rows, crossed[f"{side}_sum"].to_numpy(), weight_d.to_numpy()))
-    if any(part.weights_r.any() for part in sides):
-        both = CrossingSums(
-            pd.concat([part.rows for part in sides], ignore_index=True),
-            np.concatenate([part.sums_rf for part in sides]),
-            np.concatenate([part.weights_r for part in sides]),
+        sums, weights = crossed[f"{side}_sum"], crossed[f"{side}_weight"]
+        sides.append((side, weights.index, sums.to_numpy(), weights.iloc[:, 0].to_numpy()))
+    if any(weights_d.any() for _, _, _, weights_d in sides[1:]):
+        rows = [pd.DataFrame({"side": s, "donor": d, "label": None}) for s, d, _, _ in sides]
+        found = crossed_interval(
+            CrossingSums(
+                pd.concat(rows, ignore_index=True),
+                np.concatenate([sums_dg for _, _, sums_dg, _ in sides]),
+                np.concatenate([weights_d for _, _, _, weights_d in sides]),
+            )
         )
-        found = crossed_interval(values_dg, [*means_dg.index], both)
     else:
         found = donor_interval(values_dg)
     return pd.DataFrame(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,53 +46,60 @@ def donor_interval(means_dg: np.ndarray, level: float = 0.95) -> DonorInterval:
     )
 
 
-def crossed_interval(
-    means_dg: np.ndarray, donors: Sequence[str], crossed: CrossingSums, level: float = 0.95
-) -> DonorInterval:
+def crossed_interval(crossed: CrossingSums, level: float = 0.95) -> DonorInterval:
     """Interval of the mean over donors where donors of baseline cells are drawn as well.
 
-    With w_p = 1 / (donors x pairs of the input cell's donor), the mean is m = Σ w_p s_p. Donor d
-    moves it by Σ w_p (s_p - m) over its pairs: φ_d over those of its input cells, χ_d over those of
-    its baseline cells, ψ_d over those of both. Then se² = Σ_d (a φ_d + b χ_d - √(ab) ψ_d)², the
-    sandwich for pairs that share members, with a² = n / (n - 1) of the n donors of input cells and
-    b² so of baseline cells. Degrees of freedom are those of Welch and Satterthwaite for the two
-    sides, at most all donors less one. Where the sides have no donor in common this is Welch's
-    interval, and `donor_interval` where both cells of every pair are of one.
+    With w_p = 1 / (pairs of the input cell's donor), scaled to add to 1, the mean is m = Σ w_p s_p.
+    A donor is left out with all pairs that it is in, on either side: that moves the mean by
+    T_d / (1 - W_d), with T_d = Σ w_p (s_p - m) and W_d = Σ w_p over them. The jackknife over the
+    donors of both sides (Tukey 1958; w_p kept) has se² = Σ_d (n_d - 1) / n_d (T_d / (1 - W_d))²,
+    n_d the donors of d's side, their geometric mean for a donor of both. Degrees of freedom are
+    those of Welch and Satterthwaite for the two sides, at most all donors less one.
+
+    Where both cells of every pair are of one donor this is `donor_interval`; where the sides have
+    no donor in common and all combinations weigh the same, Welch's interval.
 
     Parameters
     ----------
-    means_dg, donors
-        (donors, features) mean scores of the donors of input cells, and their names.
     crossed
-        Sums over the pairs of each donor of baseline cells.
+        Sums over the pairs of each donor, (rows, features).
 
-    NaN throughout with fewer than three donors on either side; p is NaN without any spread.
+    NaN throughout with fewer than three donors on either side, or where the baseline donor of a
+    pair is unknown; p is NaN without any spread.
     """
-    baselines, sums_bg, weights_b = crossed.side("baseline")
-    both, sums_cg, weights_c = crossed.side("both")
-    n_i, n_b = len(donors), len(baselines)
-    nothing = np.full(means_dg.shape[1], np.nan)
-    if min(n_i, n_b) < MIN_DONORS:
+    inputs, baselines, both = (crossed.side(name) for name in ("input", "baseline", "both"))
+    n_i, n_b, total = len(inputs[0]), len(baselines[0]), inputs[2].sum()
+    nothing = np.full(crossed.sums_rf.shape[1], np.nan)
+    if min(n_i, n_b) < MIN_DONORS or not np.isclose(baselines[2].sum(), total):
         return DonorInterval(nothing, nothing, nothing, nothing)
-    mean_g = means_dg.mean(axis=0)
-    a, b = np.sqrt(n_i / (n_i - 1)), np.sqrt(n_b / (n_b - 1))
-    moved_ig = a * (means_dg - mean_g) / n_i
-    moved_bg = b * (sums_bg - weights_b[:, None] * mean_g) / n_i
-    moved_cg = np.sqrt(a * b) * (sums_cg - weights_c[:, None] * mean_g) / n_i
-    everyone = sorted({*donors, *baselines})
-    moved_ng = np.zeros((len(everyone), len(mean_g)))
-    for names, part in ((donors, moved_ig), (baselines, moved_bg), (both, -moved_cg)):
-        moved_ng[[everyone.index(name) for name in names]] += part
-    se_g = np.sqrt(np.square(moved_ng).sum(axis=0))
-    of_i, of_b = (np.square(part).sum(axis=0) for part in (moved_ig, moved_bg))
-    spread = of_i**2 / (n_i - 1) + of_b**2 / (n_b - 1)
-    df_g = np.divide((of_i + of_b) ** 2, spread, out=np.full(len(mean_g), 1.0), where=spread > 0)
-    df_g = np.minimum(df_g, len(everyone) - 1)
-    reach_g = stats.t.ppf((1 + level) / 2, df_g) * se_g
-    some = se_g > ROUNDING * np.abs(means_dg).max(axis=0)
-    t_g = np.divide(mean_g, se_g, out=nothing.copy(), where=some)
+    mean_f = inputs[1].sum(axis=0) / total
+    everyone = sorted({*inputs[0], *baselines[0]})
+    size_n, share_n = np.ones(len(everyone)), np.zeros(len(everyone))
+    moved_nf = np.zeros((len(everyone), len(mean_f)))
+    alone = []
+    counted = ((inputs, 1, n_i), (baselines, 1, n_b), (both, -1, 0))
+    for (names, sums_df, weights_d), sign, n in counted:
+        at = [everyone.index(name) for name in names]
+        part_df = (sums_df - weights_d[:, None] * mean_f) / total
+        moved_nf[at] += sign * part_df
+        share_n[at] += sign * weights_d / total
+        if n:
+            size_n[at] *= (n - 1) / n
+            off_df = part_df / (1 - weights_d / total)[:, None]
+            alone.append(((n - 1) / n * np.square(off_df).sum(axis=0), n - 1))
+    of_both = [everyone.index(name) for name in {*inputs[0]} & {*baselines[0]}]
+    size_n[of_both] = np.sqrt(size_n[of_both])
+    off_nf = moved_nf / (1 - share_n)[:, None]
+    se_f = np.sqrt((size_n[:, None] * np.square(off_nf)).sum(axis=0))
+    spread_f = sum(variance_f**2 / df for variance_f, df in alone)
+    whole_f = np.square(sum(variance_f for variance_f, _ in alone))
+    df_f = np.divide(whole_f, spread_f, out=np.ones(len(mean_f)), where=spread_f > 0)
+    df_f = np.minimum(df_f, len(everyone) - 1)
+    reach_f = stats.t.ppf((1 + level) / 2, df_f) * se_f
+    some = se_f > ROUNDING * np.abs(inputs[1]).max(axis=0)
+    t_f = np.divide(mean_f, se_f, out=nothing.copy(), where=some)
     return DonorInterval(
-        se_g, mean_g - reach_g, mean_g + reach_g, 2 * stats.t.sf(np.abs(t_g), df_g)
+        se_f, mean_f - reach_f, mean_f + reach_f, 2 * stats.t.sf(np.abs(t_f), df_f)
     )
 
 

@@ -212,6 +212,8 @@ class GeneTable:
 def _answers(found: pd.Series | np.ndarray, genes: pd.DataFrame) -> np.ndarray:
     """What a condition says of each gene, checked."""
     answers = found if isinstance(found, pd.Series) else pd.Series(found)
+    if answers.index.is_unique and set(answers.index) == set(genes.index):
+        answers = answers.reindex(genes.index)  # a Series answers by name, in whatever order
     known = answers.dropna().infer_objects()
     is_answer = known.empty or pd.api.types.is_bool_dtype(known)
     if len(answers) != len(genes) or not is_answer:

@@ -149,10 +149,11 @@ class AttributionCollector(lightning.Callback):
         AttributionError
             In the main process, what stopped the first that stopped; the others just end.
         """
+        if self.problem is None:
+            self._keep(now=True)  # before waiting for others, who may never come
         stopped = [problem for problem in gathered(self.problem) if problem is not None]
         if stopped:
             raise stopped[0] if rank_and_world()[0] == 0 else SystemExit(0)
-        self._keep(now=True)
         if self.shards is not None:
             self.shards.close()
         if not self.sums.update_called:
@@ -168,7 +169,7 @@ class AttributionCollector(lightning.Callback):
         Raises
         ------
         AttributionError
-            If no pair at all has scores.
+            If no pair at all has scores, or a pair was not served.
         """
         facts = self.plan.table[["pair", "input", "baseline", "donor_input", "donor_baseline"]]
         measured = [frame for share in gathered(self.ledger) for frame in share]
@@ -179,7 +180,15 @@ class AttributionCollector(lightning.Callback):
                 found=f"{len(self.plan)} pairs left out",
                 fix="check the checkpoint for NaN weights",
             )
-        return facts.merge(pd.concat(measured), on="pair", validate="one_to_one")
+        table = facts.merge(pd.concat(measured), on="pair", validate="one_to_one")
+        n_lost = len(self.plan) - len(table) - len(self.left_out())
+        if n_lost:
+            raise AttributionError(
+                f"{n_lost} of {len(self.plan)} pairs were not explained",
+                where="trainer",
+                fix="take away what ends prediction early, such as trainer.limit_predict_batches",
+            )
+        return table
 
     def left_out(self) -> pd.DataFrame:
         """Pairs without scores, in plan order: `pair, input, baseline, reason`; ask everywhere."""
@@ -239,7 +248,8 @@ class AttributionCollector(lightning.Callback):
     def _resume(self) -> None:
         assert self.keeping is not None
         state, self.note = read_state(self._of(), self._file())
-        if state is not None and self.shards is not None and not self.shards.resume(state.shards):
+        known = [] if state is None else state.shards
+        if self.shards is not None and not self.shards.resume(known):
             state, self.note = None, "shards written before are no longer there"
         if state is None:
             return

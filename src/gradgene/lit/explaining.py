@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
@@ -52,9 +53,11 @@ def explain_possible(explain: Explain, batch: BlendedBatch, all_errors: bool) ->
         return Explained(batch, explain(batch), everyone, {})
     except NotFiniteError as error:
         found = _failing(explain, batch, everyone, error)
+        errors = dict(found) if all_errors else dict(islice(found, 1))
+        if not errors:  # each half alone is finite: no pair is to blame
+            raise
         if not all_errors:
-            return Explained(None, None, [], dict([next(found)]))
-        errors = dict(found)
+            return Explained(None, None, [], errors)
     kept = [i for i in everyone if i not in errors]
     if not kept:
         return Explained(None, None, [], errors)

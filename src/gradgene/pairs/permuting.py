@@ -1,7 +1,8 @@
 """Labels exchanged at random between the cells of a donor: a control that should find nothing.
 
-Pairs drawn by permuted labels differ in no systematic way, so every output of such a run is null:
-its genes, directions and p-values say how often chance alone would name them. They are not results.
+Pairs drawn by permuted labels differ in no systematic way, so every score of such a run is null:
+genes, directions and p-values say how often chance alone would name them. They are not results. The
+model, and what is ranked or judged without pairs (DEG, HVG, pruning), keep the true labels.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class PairSampler:
     permute_labels
         Seed by which the labels `input` and `baseline` are permuted among the cells of each donor
         (of all without donors) before pairs are drawn, also those of training cells. A control:
-        every output of such a run is null. Donors with cells of one label are skipped, because
+        every score of such a run is null. Donors with cells of one label are skipped, because
         nothing can be exchanged in them.
     n_components
         Principal components in which `matching="nearest"` measures distance.

@@ -33,7 +33,7 @@ FLAG_MEANINGS = {
     "ambient_suspect": "Often RNA from outside the cell",
     "tissue_foreign": "Made by cells that this tissue should not hold",
     "depth": "Its scores follow how many genes a cell shows",
-    "batch": "Donor, batch and depth explain much of its scores",
+    "batch": "Donor and batch explain much of its scores",
 }
 
 #: Shares of scores that are exactly zero in the published study (Alzheimer's disease, microglia).
@@ -102,7 +102,7 @@ def interval_note(run: RunFiles) -> str | None:
     need = f"an interval over donors needs {MIN_DONORS}" + " on both" * (second is not None)
     elsewhere = (
         " Those of the training donors are in attributions/genes_training.parquet (the model has "
-        "seen these cells); runs that hold out different donors can be pooled with `gradgene report`."
+        "seen these cells); `gradgene report` pools runs that hold out different donors."
     )
     return f"Scores have no intervals: {' and '.join(sides)}; {need}.{elsewhere}"
 
@@ -116,9 +116,9 @@ def null_note(run: RunFiles) -> str | None:
     if inputs <= baselines:
         return None  # nothing was drawn, or exchanging labels changes nothing
     return (
-        "Input and baseline cells come from different donors: labels cannot be exchanged without "
-        "exchanging donors, so there is no p against the null of exchanged labels. The intervals "
-        "take the donors of both sides into account."
+        "Not every donor of input cells has baseline cells among the pairs: labels cannot be "
+        "exchanged without exchanging donors, so there is no p against the null of exchanged "
+        "labels. The intervals take the donors of both sides into account."
     )
 
 

@@ -41,7 +41,8 @@ class HitRules:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("min_cells", 1), ("min_samples", 2), ("n_permutations", 0)):
+        limits = {"min_cells": 1, "min_samples": 2, "n_permutations": 0, "seed": 0}
+        for name, least in limits.items():
             if getattr(self, name) < least:
                 raise ConfigError(
                     "is too small",

@@ -33,7 +33,7 @@ class PairShardWriter:
     Parameters
     ----------
     folder
-        Where the shards go; older ones of the same process are replaced.
+        Where the shards go. What is there is left alone until `resume` says what of it is known.
     genes, phenotypes
         Names by gene index and by phenotype slot.
     config_hash
@@ -54,12 +54,12 @@ class PairShardWriter:
         self.genes, self.n_genes = genes, len(genes)
         self.names = np.array([*genes, *(f"@{c}" for c in phenotypes)], dtype=object)
         self.shards: list[dict[str, Any]] = []
-        self.resume([])
 
     def resume(self, shards: Sequence[dict[str, Any]]) -> bool:
         """Go on behind these shards, entries of an earlier manifest, and remove all others.
 
-        False, and everything is removed, if one of them is no longer as it was written.
+        To be called before the first `write`, with nothing to begin anew. False, and everything is
+        removed, if one of them is no longer as it was written.
         """
         whole = all(_is_whole(self.folder / str(shard["file"]), shard) for shard in shards)
         self.shards = [*shards] if whole else []
