@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -72,20 +74,42 @@ def test_probes_of_slow_work_are_single_pairs(monkeypatch: pytest.MonkeyPatch) -
     assert pace.weights[0] == 0  # single pairs do not say that a batch costs no more than they
 
 
-def test_memory_that_grows_with_a_batch_is_seen() -> None:
-    """Work that holds 20 kB a position: more than what is left over of one probe for the next."""
-    made = batches()
+def test_memory_that_grows_with_a_batch_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 MB before, 40 MB that are needed once, 20 kB a position."""
+    made, held = batches(), [0]
 
     def work(pairs: np.ndarray) -> None:
-        held = np.ones((len(pairs) * made.length_of(pairs), 2500))
-        time.sleep(0.02 + 0 * held.sum())
+        held[0] = len(pairs) * made.length_of(pairs)
+        time.sleep(1e-4)
 
+    @contextmanager
+    def watched(device: str) -> Iterator[list[float]]:
+        seen = [300.0]
+        yield seen
+        seen[0] = 340.0 + 0.02 * held[0]
+
+    monkeypatch.setattr(estimate, "_watched", watched)
+    monkeypatch.setattr(estimate, "_resident", lambda device: 300.0)
+    monkeypatch.setattr(estimate, "peak_mb", lambda: 310.0)
     found = measure_pace(work, made, "cpu")
-    assert found.mb_a_position == pytest.approx(0.019, rel=0.5)
+    assert found.mb_a_position == pytest.approx(0.02)
+    assert found.base_mb == pytest.approx(340.0)
     largest = max(len(pairs) * made.length_of(pairs) for pairs in made.batches)
-    grown = found.of(made).peak_mb - found.base_mb - estimate.NOT_SEEN_MB
-    assert grown == pytest.approx(0.019 * largest, rel=0.5)
-    assert measure_pace(work, made, "cpu", 10_000.0).base_mb > 10_000
+    scores_mb = largest * estimate.BYTES_A_POSITION / estimate.MB
+    expected = 340 + 0.02 * largest + scores_mb + estimate.NOT_SEEN_MB
+    assert found.of(made).peak_mb == pytest.approx(expected)
+    assert measure_pace(work, made, "cpu", 10_000.0).base_mb == pytest.approx(10_340.0)
+
+
+def test_memory_in_use_is_watched() -> None:
+    before = estimate._resident("cpu")
+    with estimate._watched("cpu") as seen:
+        held = np.ones((128, 1024, 128))  # 128 MB
+        deadline = time.monotonic() + 20
+        while seen[0] < before + 100 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        del held
+    assert seen[0] > before + 100
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -45,6 +46,7 @@ def main(sampler: str, folder: str, n: str) -> None:
     module.explain_with(build_method("deeplift"), target, CellStateBaseline())
     importances = Importance.meaningful("deeplift", "cell_state", "margin")
     design = PairDesign.of(plan, cells, tokenizer.vocabulary.bin_edges[0])
+    design = replace(design, exchangeable=True)  # so that there is a null to be summed
     sums = GeneSumsMetric(20, 3, design, importances, sees_presence=True, main="forward", n_null=5)
     mine: dict[int, float] = {}
 

@@ -47,6 +47,7 @@ FILES = {
     *(f"checkpoints/{f}" for f in ("best.ckpt", "last.ckpt")),
     *(f"checkpoints/hf/{f}" for f in ("config.json", "model.safetensors", "vocabulary.json")),
     *(f"attributions/{f}.parquet" for f in ("genes", "pairs", "plan", "strata", "donors")),
+    "attributions/genes_training.parquet",
     "attributions/plan.json",
     *(f"pruning/{f}.parquet" for f in ("rankings", "curves", "summary")),
     *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg")),

@@ -23,7 +23,7 @@ from rich.console import Console
 from gradgene.commands.binding import build
 from gradgene.commands.memory import peak_mb
 from gradgene.errors import ConfigError, OutputError
-from gradgene.lit import end_started, leave_processes, name_main
+from gradgene.lit import end_started, leave_processes
 from gradgene.store import (
     append_json_line,
     atomic_path,
@@ -65,8 +65,6 @@ class RunFolder(ABC):
         self.console = Console(soft_wrap=True, quiet=not self.is_main)
         self.logger: Any = None  # opened by `tracking.tracker` when a stage first logs
         self._launchers: list[Any] = []
-        if self.is_main:
-            name_main()
         _check_sweep(cfg)
         require_writable(output_dir)
         _quieten_lightning()

@@ -3,7 +3,7 @@
 from gradgene.lit.batches import rank_and_world
 from gradgene.lit.collecting import AttributionCollector, Keeping
 from gradgene.lit.data import CellDataModule
-from gradgene.lit.distributed import end_started, fsdp, leave_processes, name_main
+from gradgene.lit.distributed import end_started, fsdp, leave_processes
 from gradgene.lit.explaining import Explained
 from gradgene.lit.finetuning import FineTuning, with_head
 from gradgene.lit.history import HistoryCallback
@@ -38,7 +38,6 @@ __all__ = [
     "end_started",
     "fsdp",
     "leave_processes",
-    "name_main",
     "pair_batches",
     "pair_loader",
     "rank_and_world",

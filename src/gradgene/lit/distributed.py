@@ -24,13 +24,12 @@ __all__ = [
     "gathered",
     "leave_orphaned",
     "leave_processes",
-    "name_main",
 ]
 
 Thing = TypeVar("Thing")
 
-#: Environment variable with the id of the process that starts the others.
-MAIN_PROCESS = "GRADGENE_MAIN_PROCESS"
+#: The process that started this one, while it was there.
+PARENT = os.getppid()
 
 
 def fsdp(cpu_offload: bool = False) -> FSDPStrategy:
@@ -73,19 +72,13 @@ def leave_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
-def name_main() -> None:
-    """Let the processes that this one will start know which it is; see `leave_orphaned`."""
-    os.environ[MAIN_PROCESS] = str(os.getpid())
-
-
 def leave_orphaned() -> None:
-    """End this process at once if the one that started it is gone.
+    """End this process at once if it is not the main one and the one that started it is gone.
 
     A main process that was killed cannot end the others, and they would go on for hours, beside
     those of the command given again.
     """
-    main, rank = os.environ.get(MAIN_PROCESS), rank_and_world()[0]
-    if rank > 0 and main is not None and int(main) != os.getppid():
+    if rank_and_world()[0] > 0 and os.getppid() != PARENT:
         os._exit(1)
 
 
