@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
 
 import numpy as np
 import pandas as pd
@@ -101,15 +102,20 @@ def test_memory_that_grows_with_a_batch_is_seen(monkeypatch: pytest.MonkeyPatch)
     assert measure_pace(work, made, "cpu", 10_000.0).base_mb == pytest.approx(10_340.0)
 
 
-def test_memory_in_use_is_watched() -> None:
-    before = estimate._resident("cpu")
+def test_the_most_memory_meanwhile_is_what_was_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rises to 250 MB and falls again, read by another thread."""
+    readings, over = iter([100.0, 180.0, 250.0]), Event()
+
+    def resident() -> float:
+        value = next(readings, None)
+        if value is None:
+            over.set()
+        return 120.0 if value is None else value
+
+    monkeypatch.setattr(estimate, "resident_mb", resident)
     with estimate._watched("cpu") as seen:
-        held = np.ones((128, 1024, 128))  # 128 MB
-        deadline = time.monotonic() + 20
-        while seen[0] < before + 100 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        del held
-    assert seen[0] > before + 100
+        assert over.wait(60)
+    assert seen == [250.0]
 
 
 @pytest.mark.parametrize(
