@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gradgene.commands.main import main
-from gradgene.commands.query import split_list
+from gradgene.commands.options import split_list
 from gradgene.commands.query_add import read_run
 from gradgene.errors import OutputError
 from gradgene.provenance import file_hash

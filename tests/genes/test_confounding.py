@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradgene.errors import RankingError
-from gradgene.genes import GeneSums, depth_correlation, explained_share
+from gradgene.genes import GeneSums, batch_share, depth_correlation, explained_share
 
 seeds = st.integers(0, 2**31 - 1)
 #: Two donors in two batches, one of each in both; labels part two of the groups again.
@@ -62,6 +62,27 @@ def adjusted_r2(score_pf: np.ndarray, depth_p: np.ndarray, group_p: np.ndarray) 
     design = pd.get_dummies(pd.Series([batches[g] for g in group_p]), dtype=float)
     design["depth"] = depth_p
     return [float(sm.OLS(score_p, design).fit().rsquared_adj) for score_p in score_pf.T]
+
+
+class TestBatchShare:
+    @given(seeds, st.integers(20, 80))
+    def test_is_the_adjusted_r2_beyond_that_of_depth(self, seed: int, n: int) -> None:
+        score_pf, depth_p, group_p = pairs(seed, n)
+        depth = sm.add_constant(depth_p)
+        alone = [max(float(sm.OLS(y, depth).fit().rsquared_adj), 0.0) for y in score_pf.T]
+        whole = np.maximum(adjusted_r2(score_pf, depth_p, group_p), 0.0)
+        found = batch_share(sums_of(score_pf, depth_p, group_p))
+        np.testing.assert_allclose(found, np.maximum(whole - alone, 0.0), atol=1e-10)
+
+    def test_depth_is_no_batch(self) -> None:
+        rng = np.random.default_rng(0)
+        _, depth_p, group_p = pairs(0, 300)
+        batch_p = np.array([3.0, 3.0, -1.0, 0.0, 7.0, 2.0])[group_p]
+        scores = np.stack([depth_p, batch_p], axis=1) + 1e-3 * rng.normal(size=(300, 2))
+        sums = sums_of(scores, depth_p, group_p)
+        assert (explained_share(sums) > 0.99).all()
+        of_depth, of_batch = batch_share(sums)
+        assert of_depth < 0.01 and of_batch > 0.9
 
 
 class TestExplainedShare:

@@ -66,7 +66,7 @@ def test_numbers_at_or_above_the_threshold_are_flagged_whatever_their_sign() -> 
     found = FlagRules(depth=0.5, batch=0.25).flag(
         ["A", "B", "MT-CO1", "C", "D"],
         depth_correlation=[0.49, -0.5, 0.9, np.nan, 0.0],
-        explained_share=[0.24, 0.25, 0.9, np.nan, 0.3],
+        batch_share=[0.24, 0.25, 0.9, np.nan, 0.3],
     )
     assert list(found) == [None, "depth;batch", "mitochondrial;depth;batch", None, "batch"]
 
@@ -84,7 +84,7 @@ def test_words_come_in_the_order_of_flags() -> None:
 def test_what_is_switched_off_flags_nothing() -> None:
     none = FlagRules(names=(), ambient=(), depth=None, batch=None)
     one = np.ones(2)
-    found = none.flag(["MT-CO1", "MTRNR2L1"], depth_correlation=one, explained_share=one)
+    found = none.flag(["MT-CO1", "MTRNR2L1"], depth_correlation=one, batch_share=one)
     assert list(found) == [None, None]
     assert flags("MT-CO1", "RPL3", rules=FlagRules(names=("ribosomal",))) == [None, "ribosomal"]
 
@@ -104,7 +104,7 @@ def test_wrong_settings_are_refused_by_their_key(settings: dict, where: str) -> 
     assert caught.value.where == where
 
 
-@pytest.mark.parametrize("key", ["depth_correlation", "explained_share", "ensembl_ids"])
+@pytest.mark.parametrize("key", ["depth_correlation", "batch_share", "ensembl_ids"])
 def test_lengths_must_agree(key: str) -> None:
     values: Any = ["ENSG00000187608"] if key == "ensembl_ids" else [0.1]
     with pytest.raises(RankingError, match="2, found 1"):

@@ -129,7 +129,7 @@ def test_all_genes_show_their_flags_and_what_columns_mean(run: RunFiles) -> None
         "cell cycle, depth",
     ]
     meanings = dict(table.meanings())
-    assert {"p", "Null p", "Depth correlation", "Explained by batch"} <= set(meanings)
+    assert {"p", "Null p", "Depth correlation", "Explained by depth and batch"} <= set(meanings)
     assert "Variance over baselines" not in meanings, "one baseline a cell has no such variance"
     assert all(meanings.values())
 

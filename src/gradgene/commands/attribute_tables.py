@@ -21,9 +21,9 @@ from gradgene.genes import (
     GeneSums,
     GeneTable,
     Importance,
+    batch_share,
     build_gene_table,
     depth_correlation,
-    explained_share,
     expression_of_pairs,
 )
 from gradgene.pairs import BaselineStrategy, PairPlan
@@ -78,7 +78,7 @@ def write_tables(
     work: Workspace, settings: AttributionSettings, found: Attributed, cells: Cells, plan: PairPlan
 ) -> None:
     """Write the tables of one method over the held-out pairs, and what is measured of them."""
-    kept = plan.take(found.pairs["pair"].to_numpy()) if len(found.left_out) else plan
+    kept = _kept(plan, found)
     folder = table_folder(work, settings)
     flags = _flags(work, found.sums, cells)
     table = _gene_table(work, settings, found.sums, cells, kept, flags)
@@ -155,10 +155,15 @@ def write_training_table(
     The model has seen these cells. Their donors are more, so that there may be intervals where the
     held-out donors are too few for any.
     """
-    kept = plan.take(found.pairs["pair"].to_numpy()) if len(found.left_out) else plan
+    kept = _kept(plan, found)
     flags = _flags(work, found.sums, cells)
     table = _gene_table(work, settings, found.sums, cells, kept, flags, "train")
     write_parquet(table.frame, work.folder / "attributions" / "genes_training.parquet")
+
+
+def _kept(plan: PairPlan, found: Attributed) -> PairPlan:
+    """The pairs of the plan that have scores."""
+    return plan.take(found.pairs["pair"].to_numpy()) if len(found.left_out) else plan
 
 
 def _flags(work: Workspace, sums: GeneSums, cells: Cells) -> pd.Series:
@@ -169,8 +174,7 @@ def _flags(work: Workspace, sums: GeneSums, cells: Cells) -> pd.Series:
         cells.genes,
         ensembl_ids=[e or None for e in cells.ensembl_ids],
         depth_correlation=depth_correlation(sums)[:n_genes],
-        # What donor and batch explain beyond depth, which has a flag of its own.
-        explained_share=(explained_share(sums) - depth_correlation(sums) ** 2)[:n_genes],
+        batch_share=batch_share(sums)[:n_genes],
     )
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gradgene.cells.census import CensusQuery, fetch_cells
+from gradgene.commands.options import split_list
 from gradgene.errors import ConfigError, OutputError
 from gradgene.store import atomic_path
 
@@ -74,18 +75,8 @@ def read_query(settings: Sequence[str]) -> CensusQuery:
         given[key] = value
     numbers = {key: _number(key, given.pop(key)) for key in ("n", "seed") if key in given}
     census = given.pop("census", "stable")
-    labels = {column: _labels(value) for column, value in given.items()}
+    labels = {column: split_list(value) for column, value in given.items()}
     return CensusQuery(labels, census=census, **numbers)
-
-
-def _labels(value: str) -> tuple[str, ...]:
-    pieces: list[str] = []
-    for piece in value.split(","):
-        if pieces and piece.startswith(" "):
-            pieces[-1] += f",{piece}"
-        else:
-            pieces.append(piece)
-    return tuple(dict.fromkeys(p.strip() for p in pieces if p.strip()))
 
 
 def _number(key: str, value: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gradgene.errors import ConfigError, closest
 
-__all__ = ["CommandLine", "Options", "read_line"]
+__all__ = ["CommandLine", "Options", "read_line", "split_list"]
 
 # Hydra's own flags that we let through, and whether each takes a value.
 _HYDRA_FLAGS = {
@@ -132,6 +132,17 @@ def read_line(command: str, arguments: Sequence[str]) -> CommandLine:
         overrides=tuple(overrides),
     )
     return CommandLine(options, tuple(flags), help="--help" in own)
+
+
+def split_list(value: str) -> tuple[str, ...]:
+    """Distinct pieces between commas without a space behind them: labels hold commas with one."""
+    pieces: list[str] = []
+    for piece in value.split(","):
+        if pieces and piece.startswith(" "):
+            pieces[-1] += f",{piece}"
+        else:
+            pieces.append(piece)
+    return tuple(dict.fromkeys(p.strip() for p in pieces if p.strip()))
 
 
 def _is_word(argument: str) -> bool:

@@ -35,7 +35,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from gradgene.commands.options import Options
+from gradgene.commands.options import Options, split_list
 from gradgene.errors import ConfigError, OutputError, closest
 from gradgene.genes.gene_sets import GeneSets
 from gradgene.store import AttributionStore, CellScores, HitRules, atomic_path, write_parquet
@@ -272,17 +272,6 @@ def gene_list(given: Mapping[str, str]) -> tuple[str, ...]:
         expected = f"one of {closest(given['set'], sets.sets)}"
         raise ConfigError(f"{text} has no such set", where=f"set={given['set']}", expected=expected)
     return tuple(sorted(sets.sets[given["set"]]))
-
-
-def split_list(value: str) -> tuple[str, ...]:
-    """Split at commas without a space behind them: labels hold commas with one."""
-    pieces: list[str] = []
-    for piece in value.split(","):
-        if pieces and piece.startswith(" "):
-            pieces[-1] += f",{piece}"
-        else:
-            pieces.append(piece)
-    return tuple(dict.fromkeys(p.strip() for p in pieces if p.strip()))
 
 
 def _number(

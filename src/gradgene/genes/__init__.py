@@ -3,7 +3,7 @@
 from gradgene.genes.accumulating import GeneSumsMetric
 from gradgene.genes.building import build_gene_table
 from gradgene.genes.compare import TableComparison
-from gradgene.genes.confounding import depth_correlation, explained_share
+from gradgene.genes.confounding import batch_share, depth_correlation, explained_share
 from gradgene.genes.design import PairDesign
 from gradgene.genes.enrichment import (
     ENRICHMENT_COLUMNS,
@@ -36,6 +36,7 @@ __all__ = [
     "Importance",
     "PairDesign",
     "TableComparison",
+    "batch_share",
     "benjamini_hochberg",
     "build_gene_table",
     "default_importance",

@@ -74,6 +74,8 @@ class GeneSumsMetric(Metric):
     group_p: Tensor
     input_p: Tensor
     depth_p: Tensor
+    crossed_row_pk: Tensor
+    crossed_weight_pk: Tensor
 
     def __init__(
         self,
@@ -126,6 +128,12 @@ class GeneSumsMetric(Metric):
             ("depth_p", depth_p),
         ):
             self.register_buffer(name, torch.from_numpy(known), persistent=False)
+        if self.crossing is not None:
+            for name, known in (
+                ("crossed_row_pk", self.crossing.row_pk),
+                ("crossed_weight_pk", self.crossing.weight_pk),
+            ):
+                self.register_buffer(name, torch.from_numpy(known), persistent=False)
 
     def _add_sum(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         zeros = torch.zeros(shape, dtype=dtype)
@@ -304,9 +312,7 @@ class GeneSumsMetric(Metric):
         """Add what the donors of baseline cells have in common."""
         if self.crossing is None:
             return
-        at = pairs_p.cpu().numpy()
-        rows_pk = torch.from_numpy(self.crossing.row_pk[at]).to(value_k.device)
-        weights_pk = torch.from_numpy(self.crossing.weight_pk[at]).to(value_k.device)
+        rows_pk, weights_pk = self.crossed_row_pk[pairs_p], self.crossed_weight_pk[pairs_p]
         for row_p, weight_p in zip(rows_pk.T, weights_pk.T, strict=True):
             counts_p = row_p >= 0
             self.crossed_weights.index_add_(0, row_p[counts_p], weight_p[counts_p])

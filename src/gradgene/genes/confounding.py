@@ -66,6 +66,18 @@ def explained_share(sums: GeneSums) -> np.ndarray:
     return cast(np.ndarray, np.maximum(1 - left * (n - 1) / (n - n_coefficients), 0.0))
 
 
+def batch_share(sums: GeneSums) -> np.ndarray:
+    """(features,) what batches add to the adjusted R² of depth alone; never below 0.
+
+    A score that follows depth has a share near 0 here, however much of it `explained_share` says.
+    NaN and errors as there.
+    """
+    of_depth = np.nan_to_num(depth_correlation(sums)) ** 2
+    n = sums.n_pairs
+    adjusted = 1 - (1 - of_depth) * (n - 1) / max(n - 2, 1)
+    return cast(np.ndarray, np.maximum(explained_share(sums) - np.maximum(adjusted, 0.0), 0.0))
+
+
 def _depth(sums: GeneSums) -> tuple[np.ndarray, np.ndarray]:
     if sums.depth_g is None or sums.depth_square_g is None:
         raise RankingError("the sums were taken without the depth of pairs")

@@ -107,7 +107,7 @@ class FlagRules:
         *,
         ensembl_ids: Sequence[str | None] | None = None,
         depth_correlation: Sequence[float] | np.ndarray | None = None,
-        explained_share: Sequence[float] | np.ndarray | None = None,
+        batch_share: Sequence[float] | np.ndarray | None = None,
     ) -> pd.Series:
         """Flags of each gene: index `genes`, values such as "mitochondrial;depth" or None.
 
@@ -119,7 +119,7 @@ class FlagRules:
             Their Ensembl ids where known, for `symbols`.
         depth_correlation
             Correlation of each gene's score with depth over the pairs; NaN where unknown.
-        explained_share
+        batch_share
             Share of each score's variance explained by donor and batch; NaN where unknown.
 
         Raises
@@ -130,7 +130,7 @@ class FlagRules:
         words = [self._by_name(called or set()) for called in self._called(genes, ensembl_ids)]
         for word, values, threshold in (
             ("depth", depth_correlation, self.depth),
-            ("batch", explained_share, self.batch),
+            ("batch", batch_share, self.batch),
         ):
             if values is None or threshold is None:
                 continue

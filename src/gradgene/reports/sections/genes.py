@@ -66,7 +66,7 @@ _GENE_COLUMNS = {
         "Correlation over pairs of the score with the number of genes expressed",
     ),
     "explained_share": (
-        "Explained by batch",
+        "Explained by depth and batch",
         "number",
         "Share (0-1) of the score's variance over pairs that donor, batch and depth explain",
     ),
@@ -173,7 +173,7 @@ def _short_list(genes: pd.DataFrame) -> Table | None:
         "p_adjusted": "Adjusted p",
         "p_null": "Null p",
         "depth_correlation": "Depth correlation",
-        "explained_share": "Explained by batch",
+        "explained_share": "Explained by depth and batch",
     }
     return frame_table(shown, headings)
 
