@@ -10,14 +10,24 @@ from gradgene.cells.reading import cells_from_anndata, read_cells
 from gradgene.cells.schema import CellQuery, CellSchema, require_label
 from gradgene.cells.shards import CellShards
 from gradgene.cells.splits import Split, split_cells
-from gradgene.cells.synthetic import SyntheticShards, write_synthetic_shards
+from gradgene.cells.synthetic import (
+    PLANTED_LEVELS,
+    Planted,
+    PlantedLevel,
+    SyntheticShards,
+    plant_cells,
+    write_synthetic_shards,
+)
 
 __all__ = [
     "MISSING_LABELS",
+    "PLANTED_LEVELS",
     "CellQuery",
     "CellSchema",
     "CellShards",
     "Cells",
+    "Planted",
+    "PlantedLevel",
     "Split",
     "SyntheticShards",
     "cells_from_anndata",
@@ -25,6 +35,7 @@ __all__ = [
     "draw_cells",
     "log_normalise",
     "panel_notes",
+    "plant_cells",
     "read_cells",
     "require_label",
     "resolve_paths",
