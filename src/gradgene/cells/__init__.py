@@ -11,6 +11,7 @@ from gradgene.cells.schema import CellQuery, CellSchema, require_label
 from gradgene.cells.shards import CellShards
 from gradgene.cells.splits import Split, split_cells
 from gradgene.cells.synthetic import (
+    FIRST_TEST_SEED,
     PLANTED_LEVELS,
     Planted,
     PlantedLevel,
@@ -20,6 +21,7 @@ from gradgene.cells.synthetic import (
 )
 
 __all__ = [
+    "FIRST_TEST_SEED",
     "MISSING_LABELS",
     "PLANTED_LEVELS",
     "CellQuery",

@@ -142,8 +142,8 @@ def test_the_truth_travels_in_the_file(planted: Planted, tmp_path: Path) -> None
     assert cells_from_anndata(read, schema).genes == tuple(planted.adata.var_names)
 
 
-@pytest.mark.parametrize("name", sorted(PLANTED_LEVELS))
-def test_no_level_is_easy_gene_by_gene(name: str) -> None:
+@pytest.mark.parametrize("name", ["default", "hard"])
+def test_the_levels_that_count_are_not_easy_gene_by_gene(name: str) -> None:
     planted = plant_cells(PLANTED_LEVELS[name], 3)
     case_n, matrix = case_of(planted), planted.adata.X.toarray()
     lognorm = np.log1p(1e4 * matrix / matrix.sum(axis=1, keepdims=True))

@@ -8,7 +8,11 @@ from types import MappingProxyType
 
 from gradgene.errors import ConfigError
 
-__all__ = ["PLANTED_LEVELS", "PlantedLevel"]
+__all__ = ["FIRST_TEST_SEED", "PLANTED_LEVELS", "PlantedLevel"]
+
+#: Simulations from this seed on are for judging. They and the levels were fixed before any method
+#: was run on them, and are not changed for any result: develop on smaller seeds.
+FIRST_TEST_SEED = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
