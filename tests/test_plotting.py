@@ -18,8 +18,7 @@ from matplotlib.transforms import Bbox
 
 from gradgene import plotting
 from gradgene.errors import OutputError
-from gradgene.plotting import curves as curves_module
-from gradgene.plotting import distributions, palette
+from gradgene.plotting import distributions, palette, pruning, pruning_lines
 from tests.reports.synthetic import (
     RANKINGS,
     curves_table,
@@ -402,6 +401,69 @@ def test_a_leaking_ranking_is_marked() -> None:
     assert "leaks" in words(plotting.pruning_curves(leaking, "lowest_first"))
 
 
+def arms_table(**more: str) -> pd.DataFrame:
+    """Curves of the published metrics for both arms, each at a height of its own."""
+    curves = curves_table(**more)  # type: ignore[arg-type]
+    parts = [
+        curves.assign(arm=arm, metric=metric, value=curves["value"] - 0.02 * i - 0.1 * j)
+        for i, metric in enumerate(pruning.PAPER_METRICS)
+        for j, arm in enumerate(("input", "baseline"))
+    ]
+    return pd.concat([*parts, curves], ignore_index=True)
+
+
+def test_the_grid_has_a_panel_for_each_metric_and_arm() -> None:
+    curves = arms_table()
+    figure = plotting.pruning_grid(curves, "lowest_first")
+    assert len(figure.axes) == 8
+    for i, metric in enumerate(pruning.PAPER_METRICS):
+        for j, arm in enumerate(("input", "baseline")):
+            rows = curves[(curves["order"] == "lowest_first") & (curves["arm"] == arm)]
+            rows = rows[(rows["metric"] == metric) & (rows["ranking"] == "random")]
+            drawn = line(figure.axes[2 * i + j], "ranking:random")
+            np.testing.assert_allclose(drawn[:, 1], rows.groupby("ratio")["value"].mean())
+    assert [ax.get_title(loc="left") for ax in figure.axes[:2]] == ["Input cells", "Baseline cells"]
+    (legend,) = figure.legends
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named[0] == "deeplift/forward" and len(named) == len(RANKINGS)
+    assert "random (mean of 10)" in named and "leaks" not in words(figure)
+    # What was not measured takes no room.
+    assert len(plotting.pruning_grid(curves, "lowest_first", ("f1", "auroc"), ("input",)).axes) == 1
+    with pytest.raises(OutputError, match="metric 'auroc'"):
+        plotting.pruning_grid(curves, "lowest_first", ("auroc",))
+
+
+def test_both_orders_share_a_legend() -> None:
+    figure = plotting.pruning_orders(curves_table(), chance=0.5)
+    titles = [ax.get_title(loc="left").lower() for ax in figure.axes]
+    assert titles == list(plotting.ORDER_NAMES.values()) and len(figure.legends) == 1
+    one = curves_table()
+    one = one[one["order"] == "highest_first"]
+    assert len(plotting.pruning_orders(one).axes) == 1
+
+
+def test_per_pair_rankings_are_marked_one_by_one() -> None:
+    """Beside a ranking of held-out pairs and controls, which leak nothing."""
+    curves = arms_table()
+    leaking = curves[curves["ranking"] == "deeplift/forward"].assign(rank_source="per_pair")
+    null = leaking.assign(ranking="deeplift/forward (random weights)")
+    control = curves[curves["ranking"] == "hvg"].assign(rank_source="per_pair")
+    mixed = pd.concat([curves[curves["ranking"] != "hvg"], leaking, null, control])
+    names = set(plotting.mark_leaks(mixed)["ranking"])
+    assert names == {
+        *RANKINGS,
+        "deeplift/forward (leaks)",
+        "deeplift/forward (random weights) (leaks)",
+    }
+    for draw in (plotting.pruning_curves, plotting.pruning_grid):
+        figure = draw(mixed, "lowest_first", main="deeplift/forward")
+        assert "leaks the label" in words(figure) and "deeplift/forward (leaks)" in words(figure)
+        bold = max(figure.axes[0].lines, key=lambda line: line.get_linewidth())
+        assert bold.get_gid() == "ranking:deeplift/forward (leaks)"
+    assert "leaks the label" in words(plotting.pruning_orders(mixed)).replace("Leaks", "leaks")
+    assert plotting.mark_leaks(curves) is curves
+
+
 def test_close_ratios_stretch_the_axis() -> None:
     curves = curves_table()
     assert "stretched" in plotting.pruning_curves(curves, "lowest_first").axes[0].get_xlabel()
@@ -417,8 +479,8 @@ def test_close_ratios_stretch_the_axis() -> None:
 @pytest.mark.parametrize(
     ("there", "back"),
     [
-        (curves_module._log_kept, curves_module._from_log_kept),
-        (curves_module._log_removed, curves_module._from_log_removed),
+        (pruning_lines._log_kept, pruning_lines._from_log_kept),
+        (pruning_lines._log_removed, pruning_lines._from_log_removed),
     ],
 )
 def test_stretching_can_be_undone(there, back) -> None:  # type: ignore[no-untyped-def]
@@ -447,6 +509,13 @@ def test_roles_keep_their_colours() -> None:
     assert plotting.ranking_styles(["hvg", "random"])["hvg"]["color"] == plotting.PALETTE["hvg"]
 
 
+def test_many_methods_stay_apart() -> None:
+    names = [f"method{i}" for i in range(12)]
+    styles = plotting.ranking_styles(names)
+    looks = {(s["color"], str(s["linestyle"])) for s in styles.values()}
+    assert len(looks) == len(names)
+
+
 def test_roles_differ() -> None:
     roles = ["main", *palette.CONTROLS]
     colours = [*(plotting.PALETTE[role] for role in roles), *plotting.COMPARED]
@@ -454,13 +523,13 @@ def test_roles_differ() -> None:
 
 
 def test_spread_moves_little_and_keeps_apart() -> None:
-    assert curves_module.spread([0.1, 0.5, 0.9], 0.1) == pytest.approx([0.1, 0.5, 0.9])
-    assert curves_module.spread([0.5, 0.5], 0.2) == pytest.approx([0.4, 0.6])
-    crowded = curves_module.spread([0.97, 0.98, 0.99, 1.0], 0.1)
+    assert pruning_lines.spread([0.1, 0.5, 0.9], 0.1) == pytest.approx([0.1, 0.5, 0.9])
+    assert pruning_lines.spread([0.5, 0.5], 0.2) == pytest.approx([0.4, 0.6])
+    crowded = pruning_lines.spread([0.97, 0.98, 0.99, 1.0], 0.1)
     assert crowded == pytest.approx([0.7, 0.8, 0.9, 1.0])
     rng = np.random.default_rng(0)
     for _ in range(20):
-        places = curves_module.spread(sorted(rng.random(8)), 0.08)
+        places = pruning_lines.spread(sorted(rng.random(8)), 0.08)
         assert min(np.diff(places)) >= 0.08 - 1e-9
         assert min(places) >= -1e-9 and max(places) <= 1 + 1e-9
 

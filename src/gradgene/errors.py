@@ -10,6 +10,7 @@ __all__ = [
     "CellsError",
     "CheckpointError",
     "ConfigError",
+    "EvaluationError",
     "GradgeneError",
     "LabelError",
     "OutputError",
@@ -93,6 +94,10 @@ class AttributionError(GradgeneError):
 
 class RankingError(GradgeneError):
     """A gene ranking is unknown or does not fit the model's genes."""
+
+
+class EvaluationError(GradgeneError):
+    """What was measured says that the results are not to be believed."""
 
 
 class OutputError(GradgeneError):

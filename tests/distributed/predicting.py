@@ -1,8 +1,8 @@
 """Attribute pairs in some processes, and write what each of them did and what all have found.
 
-Run as a program, because Lightning starts the other processes by the words of the command:
-`python predicting.py auto|as_served FOLDER N_PROCESSES`, with Lightning's own sampler allowed or
-forbidden.
+`python predicting.py FOLDER SAMPLER:N …` does so in N processes, with the sampler of Lightning
+allowed (auto) or forbidden (as_served), into FOLDER/<sampler>:<n>/. A program, because pytest
+should not be forked.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -29,10 +30,11 @@ from gradgene.lit import (
     pair_loader,
 )
 from gradgene.pairs import CellStateBaseline, PairSampler
+from tests.distributed.forking import run_forked
 from tests.planted import make_cells, make_model, make_tokenizer
 
 
-def main(sampler: str, folder: str, n: str) -> None:
+def main(sampler: str, folder: Path, n: int) -> None:
     """Predict, and write `rank<number>.json`."""
     counts = make_cells(n=40, n_genes=20)
     tokenizer = make_tokenizer(counts)
@@ -58,8 +60,8 @@ def main(sampler: str, folder: str, n: str) -> None:
     collector = AttributionCollector(sums, plan, write)
     trainer = lightning.Trainer(
         accelerator="cpu",
-        devices=int(n),
-        strategy="ddp" if int(n) > 1 else "auto",
+        devices=n,
+        strategy="ddp" if n > 1 else "auto",
         use_distributed_sampler=sampler == "auto",
         callbacks=[collector],
         logger=False,
@@ -80,11 +82,15 @@ def main(sampler: str, folder: str, n: str) -> None:
         "within_dof": all_sums.within_dof,
         "n_pairs_g": all_sums.n_pairs_g.tolist(),
     }
-    Path(folder, f"rank{trainer.global_rank}.json").write_text(json.dumps(found))
+    (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(found))
     leave_processes()
     end_process(0)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(*sys.argv[1:])
+    for run in sys.argv[2:]:
+        sampler, _, n = run.partition(":")
+        folder = Path(sys.argv[1], run)
+        folder.mkdir()
+        run_forked(int(n), partial(main, sampler, folder, int(n)))

@@ -1,7 +1,7 @@
 """Validate and train in some processes, and write what each of them saw.
 
-Run as a program, because Lightning starts the other processes by the words of the command:
-`python processes.py pretraining|study CELLS FOLDER N_PROCESSES`.
+`python processes.py CELLS FOLDER` does so for both kinds of data in one, two and three processes,
+into FOLDER/<kind><number>/rank<number>.json. A program, because pytest should not be forked.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from gradgene.lit import (
 )
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.tokens import TokenBatch, Vocabulary
+from tests.distributed.forking import run_forked
 
 PHENOTYPES = ("disease", "cell_type", "sex")
 BIN_EDGES = (0.1, 4.0, 5.0, 6.0, 7.0)
@@ -113,14 +115,14 @@ def study(file: str, trainer: lightning.Trainer) -> tuple[Any, Any]:
     )
 
 
-def main(kind: str, file: str, folder: str, n: str) -> None:
+def main(kind: str, file: str, folder: Path, n: int) -> None:
     """Validate, then train one epoch."""
     warnings.filterwarnings("error", message=".*sync_dist.*")
     witness = Witness()
     trainer = lightning.Trainer(
         accelerator="cpu",
-        devices=int(n),
-        strategy="ddp" if int(n) > 1 else "auto",
+        devices=n,
+        strategy="ddp" if n > 1 else "auto",
         max_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -140,11 +142,15 @@ def main(kind: str, file: str, folder: str, n: str) -> None:
         "weights": float(weights.double().square().sum()),
         **witness.seen,
     }
-    Path(folder, f"rank{trainer.global_rank}.json").write_text(json.dumps(found))
+    (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(found))
     leave_processes()
     end_process(0)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(*sys.argv[1:])
+    for kind in ("pretraining", "study"):
+        for n in (1, 2, 3):
+            folder = Path(sys.argv[2], f"{kind}{n}")
+            folder.mkdir()
+            run_forked(n, partial(main, kind, sys.argv[1], folder, n))

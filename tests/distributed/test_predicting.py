@@ -17,25 +17,35 @@ PROGRAM = Path(__file__).with_name("predicting.py")
 N_PAIRS = 11
 
 
-def predicted(folder: Path, sampler: str, n: int) -> list[dict[str, Any]]:
+RUNS = [("auto", 2), ("as_served", 2), ("auto", 3)]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what the processes of all runs wrote."""
+    folder = tmp_path_factory.mktemp("predicting")
+    run(PROGRAM, folder, "auto:1", *(f"{sampler}:{n}" for sampler, n in RUNS))
+    return folder
+
+
+def predicted(written: Path, sampler: str, n: int) -> list[dict[str, Any]]:
     """What each of `n` processes wrote."""
-    folder.mkdir()
-    run(PROGRAM, sampler, folder, n)
+    folder = written / f"{sampler}:{n}"
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(n)]
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def alone(written: Path) -> dict[str, Any]:
     """What one process found."""
-    (found,) = predicted(tmp_path_factory.mktemp("alone") / "run", "auto", 1)
+    (found,) = predicted(written, "auto", 1)
     assert sorted(map(int, found["mine"])) == [*range(N_PAIRS)]
     return found
 
 
-@pytest.mark.parametrize(("sampler", "n"), [("auto", 2), ("as_served", 2), ("auto", 3)])
-def test_every_pair_once(alone: dict[str, Any], tmp_path: Path, sampler: str, n: int) -> None:
+@pytest.mark.parametrize(("sampler", "n"), RUNS)
+def test_every_pair_once(alone: dict[str, Any], written: Path, sampler: str, n: int) -> None:
     """Whether Lightning may put its own sampler around ours or not."""
-    ranks = predicted(tmp_path / "run", sampler, n)
+    ranks = predicted(written, sampler, n)
     shares = [sorted(map(int, rank["mine"])) for rank in ranks]
     assert all(shares)
     assert sorted(pair for share in shares for pair in share) == [*range(N_PAIRS)]

@@ -49,17 +49,24 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def written(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what the processes of all runs wrote."""
+    folder = tmp_path_factory.mktemp("processes")
+    run(PROGRAM, cells, folder)
+    return folder
+
+
 @pytest.fixture(scope="module", params=["pretraining", "study"])
-def seen(
-    request: pytest.FixtureRequest, cells: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[int, list[dict[str, Any]]]:
+def seen(request: pytest.FixtureRequest, written: Path) -> dict[int, list[dict[str, Any]]]:
     """Number of processes -> what each of them wrote."""
-    found = {}
-    for n in (1, 2, 3):
-        folder = tmp_path_factory.mktemp(f"{request.param}{n}")
-        run(PROGRAM, request.param, cells, folder, n)
-        found[n] = [json.loads((folder / f"rank{r}.json").read_text()) for r in range(n)]
-    return found
+    return {
+        n: [
+            json.loads((written / f"{request.param}{n}" / f"rank{r}.json").read_text())
+            for r in range(n)
+        ]
+        for n in (1, 2, 3)
+    }
 
 
 def test_the_validation_of_several_processes_is_that_of_one(

@@ -18,6 +18,20 @@ def cells_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cells(tmp_path_factory.mktemp("cells") / "cells.h5ad")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Hydra composes a line once and not twice: a third of the time of a tiny study.
+
+    The first of its two compositions only looks for `hydra.mode`, which no file or line here sets;
+    real processes, and the tests of the shell in tests/commands, compose twice as ever.
+    """
+    from hydra._internal.hydra import Hydra
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", lambda *given, **more: None)
+        yield
+
+
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Studies draw no figures: they take longer than all the rest of a tiny study."""

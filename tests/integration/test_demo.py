@@ -56,7 +56,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 def test_demo_runs_from_anywhere_without_network(demo):
     folder = demo.folder
-    assert [stage["stage"] for stage in progress(folder)] == ["train", "attribute", "prune"]
+    stages = [stage["stage"] for stage in progress(folder)]
+    assert stages == ["train", "attribute", "prune", "evaluate"]
     files = set(contents(folder))
     assert {"report.html", "metrics.json", "checkpoints/best.ckpt"} <= files
     assert not [f for f in files if f.endswith(".tmp")]

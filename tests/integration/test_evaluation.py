@@ -1,4 +1,4 @@
-"""Judging rankings against published effects and gene sets, at the end of the prune stage."""
+"""Judging rankings against published effects and gene sets, in the stage `evaluate`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 
 from gradgene.commands.main import main
+from gradgene.evaluation import MEASURES
 from tests.integration.tiny import QUICK, progress, read, words
 
 BY = "ranking.by=cell_type"
@@ -59,13 +60,14 @@ def known(effects: Path, labels: dict[str, list[str]] | None = None) -> list[str
     return [f"evaluation.effects={node}"]
 
 
-def prune(data: Path, folder: Path, *more: str) -> None:
-    assert main(["prune", *words(data, folder, "pairs.max_pairs=12", *CUTS, *more)]) == 0
+def evaluate(data: Path, folder: Path, *more: str) -> None:
+    for command in ("prune", "evaluate"):
+        assert main([command, *words(data, folder, "pairs.max_pairs=12", *CUTS, *more)]) == 0
 
 
 @pytest.mark.slow
 def test_effects_by_label(folder: Path, cells_file: Path, effects: Path) -> None:
-    prune(cells_file, folder, BY, *known(effects))
+    evaluate(cells_file, folder, BY, *known(effects))
     found = read(folder, "attributions/effects").set_index(["ranking", "label"])
     assert set(found.index.get_level_values("label")) == set(LABELS)
     rankings = read(folder, "attributions/rankings_by_label")
@@ -110,7 +112,7 @@ def test_effects_by_label(folder: Path, cells_file: Path, effects: Path) -> None
 def test_controls_are_made_on_held_out_cells_of_the_label(
     folder: Path, cells_file: Path, effects: Path
 ) -> None:
-    prune(cells_file, folder, BY, *known(effects))
+    evaluate(cells_file, folder, BY, *known(effects))
     found = read(folder, "attributions/effects").set_index(["ranking", "label"])["spearman"]
     report = json.loads((folder / "data_report.json").read_text())
     held = report["split"].removeprefix("held-out donors ").split(", ")
@@ -136,7 +138,7 @@ def test_without_tables_by_label_the_study_is_compared_with_each(
 ) -> None:
     path = f"checkpoint.path={attributed}"
     line = words(cells_file, tmp_path / "new", path, "pairs.max_pairs=12", *CUTS, *known(effects))
-    for command in ("attribute", "prune"):
+    for command in ("attribute", "prune", "evaluate"):
         assert main([command, *line]) == 0
     found = read(tmp_path / "new", "attributions/effects").set_index(["ranking", "label"])
     assert set(found.index.get_level_values("label")) == set(LABELS)
@@ -155,7 +157,7 @@ def test_gene_sets_and_files_that_change(folder: Path, cells_file: Path, tmp_pat
     sets = tmp_path / "sets.gmt"
     sets.write_text("CASE\t-\tg0\tg1\tg2\tg3\tg4\nOTHER\t-\tg20\tg21\n")
     line = [BY, f"evaluation.gene_sets=[{sets}]", "evaluation.top_k=6"]
-    prune(cells_file, folder, *line)
+    evaluate(cells_file, folder, *line)
     found = read(folder, "attributions/enrichment").set_index("gene_set")
     top = read(folder, "attributions/genes").nsmallest(6, "rank")["gene"]
     case = {f"g{i}" for i in range(5)}
@@ -164,14 +166,52 @@ def test_gene_sets_and_files_that_change(folder: Path, cells_file: Path, tmp_pat
     assert found.loc["CASE", "genes"] == ";".join(g for g in top if g in case)
     assert not (folder / "attributions" / "effects.parquet").exists()
     n = len(progress(folder))
-    prune(cells_file, folder, *line)
+    evaluate(cells_file, folder, *line)
     assert len(progress(folder)) == n, "nothing has changed"
     sets.write_text("CASE\t-\tg0\tg1\n")
-    prune(cells_file, folder, *line)
-    assert len(progress(folder)) == n + 1, "the file of gene sets is another"
+    evaluate(cells_file, folder, *line)
+    again = [stage["stage"] for stage in progress(folder)][n:]
+    assert again == ["evaluate"], "the file of gene sets is another"
     assert list(read(folder, "attributions/enrichment")["gene_set"]) == ["CASE"]
-    prune(cells_file, folder, BY)
+    evaluate(cells_file, folder, BY)
     assert not (folder / "attributions" / "enrichment.parquet").exists()
+
+
+@pytest.mark.slow
+def test_faithfulness_of_every_method_and_control(folder: Path, cells_file: Path) -> None:
+    node = (
+        "evaluation.faithfulness={_target_: gradgene.evaluation.Faithfulness, max_pairs: 5, "
+        "also: [grad_x_delta], n_sets: 9, n_draws: 1, n_searched: 2}"
+    )
+    evaluate(cells_file, folder, BY, node)
+    found = read(folder, "evaluation/faithfulness").set_index(["method", "measure"])
+    assert list(found.index.unique("method")) == [
+        *("deeplift", "grad_x_delta", "random", "expression")
+    ]
+    by_method = found.reset_index().groupby("method")["measure"].agg(set)
+    assert by_method["deeplift"] == set(MEASURES), "every measure there is"
+    assert "infidelity" not in by_method["random"], "random scores are in no unit"
+    assert by_method["expression"] == by_method["random"]
+    assert (found["n_pairs"].drop(["relative_delta_p50", "relative_delta_p99"], level=1) <= 5).all()
+    assert (found.xs("aopc_normalised", level=1)["n_pairs"] == 2).all()
+    assert found["value"].notna().all()
+    complete, other = (found["value"][m] for m in ("deeplift", "grad_x_delta"))
+    assert complete["infidelity_scaled"] < other["infidelity_scaled"]
+    assert ((found["ci_low"] <= found["value"]) | found["ci_low"].isna()).all()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for (method, measure), value in found["value"].items():
+        assert metrics[f"faithfulness/{method}/{measure}"] == pytest.approx(value)
+    ledger = read(folder, "attributions/pairs")["relative_delta"]
+    assert complete["relative_delta_p50"] == pytest.approx(ledger.median())
+    before = found.reset_index()
+    (folder / "progress.jsonl").write_text(
+        "".join((folder / "progress.jsonl").read_text().splitlines(keepends=True)[:-1])
+    )
+    evaluate(cells_file, folder, BY, node)
+    pd.testing.assert_frame_equal(read(folder, "evaluation/faithfulness")[[*before]], before)
+    evaluate(cells_file, folder, BY)
+    assert not (folder / "evaluation" / "faithfulness.parquet").exists()
+    assert "faithfulness/" not in (folder / "metrics.json").read_text()
 
 
 def test_what_cannot_be_judged_is_refused_before_work(
@@ -191,4 +231,7 @@ def test_what_cannot_be_judged_is_refused_before_work(
     sets.write_text("CASE\t-\tENSG01\tENSG02\n")
     said = error(f"evaluation.gene_sets=[{sets}]")
     assert "evaluation.gene_sets: no gene is in the model's panel" in said and "ENSG01" in said
+    node = "evaluation.faithfulness={_target_: gradgene.evaluation.Faithfulness, also: [deeplif]}"
+    said = error(node)
+    assert "evaluation.faithfulness.also: no attribution 'deeplif'" in said
     assert not list((tmp_path / "run").rglob("*.ckpt"))

@@ -20,7 +20,6 @@ from tests.planted import make_cells, make_model, make_tokenizer
 
 #: Enough to learn the planted label of 120 cells.
 LEARNING = ("finetune.max_epochs=15", "finetune.learning_rate=0.005", "data.batch_size=16")
-ARMS = ("full", "linear_probe", "last_k", "lora")
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +36,17 @@ def beginning(data: Path, folder: Path, model: Path, *more: str) -> list[str]:
     return [word for word in line if not word.startswith(("model.dim", "model.n_", "model.hidden"))]
 
 
-@pytest.mark.parametrize("head", ["masked_slot", "cls"])
-@pytest.mark.parametrize(
-    "arm", [pytest.param(a, marks=pytest.mark.slow) for a in ARMS[:3]] + ["lora"]
-)
+#: Every arm, every head; tests/lit/test_finetuning.py trains each with each.
+ARMS_AND_HEADS = [
+    pytest.param("full", "cls", marks=pytest.mark.slow),
+    pytest.param("linear_probe", "masked_slot", marks=pytest.mark.slow),
+    pytest.param("last_k", "cls", marks=pytest.mark.slow),
+    pytest.param("lora", "cls", marks=pytest.mark.slow),
+    ("lora", "masked_slot"),
+]
+
+
+@pytest.mark.parametrize(("arm", "head"), ARMS_AND_HEADS)
 def test_every_arm_trains_attributes_and_prunes(arm, head, pretrained, cells_file, tmp_path):
     line = beginning(
         cells_file,
@@ -96,6 +102,7 @@ def test_a_study_begun_with_a_model_is_skipped_and_refused_like_any(
         "train",
         "attribute",
         "prune",
+        "evaluate",
     ]
     (model / "report.html").write_text("remade")  # nothing that the training stands on
     before = contents(tmp_path / "run")

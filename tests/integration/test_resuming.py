@@ -16,7 +16,7 @@ from gradgene.commands.main import main
 from gradgene.store import read_json_lines
 from tests.integration.tiny import QUICK, contents, progress, read, run_all_stages, words
 
-STAGES = ["train", "attribute", "prune"]
+STAGES = ["train", "attribute", "prune", "evaluate"]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_another_number_of_random_orders_redoes_pruning_alone(folder, cells_file
     before = contents(folder)
     assert main(["study", *words(cells_file, folder, *QUICK, "pruning.n_random=3")]) == 0
     after = contents(folder)
-    assert [line["stage"] for line in progress(folder)] == [*STAGES, "prune"]
+    assert [line["stage"] for line in progress(folder)] == [*STAGES, "prune", "evaluate"]
     for file in before:
         if file.startswith(("attributions/", "checkpoints/")):
             assert before[file] == after[file], file
@@ -56,7 +56,7 @@ def test_another_number_of_random_orders_redoes_pruning_alone(folder, cells_file
     assert rankings["random"] == 3 and rankings["deeplift/forward"] == 1
 
 
-@pytest.mark.parametrize("command", ["study", "train", "attribute", "prune"])
+@pytest.mark.parametrize("command", ["study", *STAGES])
 def test_another_model_in_the_same_folder_is_refused(command, folder, cells_file, refused):
     before = contents(folder)
     error = refused(command, *words(cells_file, folder, *QUICK, "model.dim=32"))
@@ -147,9 +147,9 @@ def test_breaking_off_with_other_settings_never_mixes_two_runs(
     assert set(read(folder, "attributions/genes")["method"]) == {"grad_x_delta"}
     disk.full = False
     assert "attribute" in refused("prune", *line), "the tables are of two configurations"
-    for command in ("attribute", "prune"):
+    for command in STAGES[1:]:
         assert main([command, *line]) == 0
-    assert [stage["stage"] for stage in progress(folder)] == [*STAGES, "attribute", "prune"]
+    assert [stage["stage"] for stage in progress(folder)] == [*STAGES, *STAGES[1:]]
     after = read(folder, "attributions/genes").drop(columns="model")
     pd.testing.assert_frame_equal(after, before, check_exact=True)
     assert set(read(folder, "pruning/rankings")["ranking"]) >= {"random", "deeplift/forward"}
@@ -185,11 +185,12 @@ def test_a_damaged_checkpoint_of_an_interrupted_training(folder, cells_file, ref
 def test_a_damaged_line_of_progress_is_ignored(folder, cells_file, capsys, no_figures):
     lines = (folder / "progress.jsonl").read_text().splitlines(keepends=True)
     (folder / "progress.jsonl").write_text("".join(lines[:2]) + lines[2][:20])
-    assert main(["prune", *words(cells_file, folder, *QUICK)]) == 0
+    for command in STAGES[2:]:
+        assert main([command, *words(cells_file, folder, *QUICK)]) == 0
     assert [line["stage"] for line in read_json_lines(folder / "progress.jsonl")] == STAGES
     before = (folder / "progress.jsonl").read_bytes()
     capsys.readouterr()
-    for command, n_stages in (("prune", 1), ("study", 3)):
+    for command, n_stages in (("prune", 1), ("evaluate", 1), ("study", 4)):
         assert main([command, *words(cells_file, folder, *QUICK)]) == 0
         assert capsys.readouterr().out.count("done before, skipped") == n_stages
     assert (folder / "progress.jsonl").read_bytes() == before

@@ -46,7 +46,9 @@ def test_stages_as_commands_make_a_study(cells_file, tmp_path, no_figures):
     stages, study = tmp_path / "stages", tmp_path / "study"
     run_all_stages(cells_file, stages, *QUICK)
     assert main(["study", *words(cells_file, study, *QUICK)]) == 0
-    assert [line["stage"] for line in progress(study)] == ["train", "attribute", "prune"]
+    assert [line["stage"] for line in progress(study)] == [
+        *("train", "attribute", "prune", "evaluate")
+    ]
     assert [line["key"] for line in progress(study)] == [line["key"] for line in progress(stages)]
     assert contents(stages / "pruning") == contents(study / "pruning")
     assert set(contents(study)) - set(contents(stages)) == {"report.html"}
@@ -55,6 +57,11 @@ def test_stages_as_commands_make_a_study(cells_file, tmp_path, no_figures):
 def test_pruning_needs_attributions(folder, cells_file, refused):
     error = refused("prune", *words(cells_file, folder))
     assert str(folder) in error and "gradgene attribute" in error
+
+
+def test_evaluating_needs_attributions_and_pruning(folder, cells_file, refused):
+    error = refused("evaluate", *words(cells_file, folder))
+    assert str(folder) in error and "gradgene attribute" in error and "prune" in error
 
 
 @pytest.mark.parametrize("command", ["attribute", "prune"])

@@ -40,7 +40,8 @@ CURVES = (
 SUMMARY = "ranking order arm metric area ci_low ci_high".split()
 FIGURES = (
     "training_curves distribution_importance distribution_forward distribution_backward "
-    "scores_by_gene top_genes pruning_lowest_first pruning_highest_first completeness"
+    "scores_by_gene top_genes pruning_lowest_first pruning_highest_first "
+    "paper_pruning_lowest_first paper_pruning_highest_first completeness"
 ).split()
 FILES = {
     *"config.yaml provenance.json metrics.json progress.jsonl report.html".split(),
@@ -297,7 +298,7 @@ def test_where_it_comes_from(run):
 
 def test_progress_has_a_line_a_stage(run):
     lines = progress(run.folder)
-    assert [line["stage"] for line in lines] == ["train", "attribute", "prune"]
+    assert [line["stage"] for line in lines] == ["train", "attribute", "prune", "evaluate"]
     assert all(line["seconds"] >= 0 and line["peak_memory_mb"] > 0 for line in lines)
 
 
@@ -348,9 +349,11 @@ def test_a_folder_that_is_no_run_is_refused(refused, tmp_path):
 def test_dry_run_tells_the_stages_and_writes_nothing(run, tmp_path, capsys):
     before = contents(run.folder)
     assert main(["study", "--dry-run", *run.words]) == 0
-    assert capsys.readouterr().out.split()[:6] == "train: done attribute: done prune: done".split()
+    done = "train: done attribute: done prune: done evaluate: done".split()
+    assert capsys.readouterr().out.split()[: len(done)] == done
     assert contents(run.folder) == before
-    for command, stages in (("study", 3), ("train", 1), ("attribute", 1), ("prune", 1)):
+    for command in ("study", "train", "attribute", "prune", "evaluate"):
+        stages = 4 if command == "study" else 1
         assert main([command, "--dry-run", *words(run.data, tmp_path / "fresh")]) == 0
         assert capsys.readouterr().out.count("to do") == stages
         assert not (tmp_path / "fresh").exists()

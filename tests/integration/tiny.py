@@ -36,8 +36,8 @@ def words(data: Path, folder: Path, *more: str) -> list[str]:
 
 
 def run_all_stages(data: Path, folder: Path, *more: str) -> None:
-    """The three stages as three commands, which draws no figures."""
-    for command in ("train", "attribute", "prune"):
+    """Every stage as its own command, which draws no figures."""
+    for command in ("train", "attribute", "prune", "evaluate"):
         assert main([command, *words(data, folder, *more)]) == 0, command
 
 

@@ -16,6 +16,8 @@ from tests.planted import VARIANTS, make_model
 #: Tracing looks at the `.grad` of what it traces, which torch itself then warns of.
 TRACED = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 ALL = pytest.mark.parametrize("size", VARIANTS.values(), ids=VARIANTS)
+#: Of what only the head differs, one is enough where the blocks alone are tested.
+BLOCKS = {k: VARIANTS[k] for k in "ours pre-norm rms pre-norm-rms-silu relu silu".split()}
 HEADS = {k: v for k, v in VARIANTS.items() if v.get("head") != "none"}
 
 
@@ -226,9 +228,16 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> Any:
     return calls
 
 
+#: Each kind of block, and a model without a head over its ids; recomputing knows no kinds.
+COMPILED = [
+    *(pytest.param(size, False, id=name) for name, size in BLOCKS.items()),
+    pytest.param(VARIANTS["classifier-alone"], False, id="classifier-alone"),
+    pytest.param(VARIANTS["pre-norm-rms-silu"], True, id="recomputed"),
+]
+
+
 @TRACED
-@pytest.mark.parametrize("checkpointed", [False, pytest.param(True, marks=pytest.mark.slow)])
-@ALL
+@pytest.mark.parametrize(("size", "checkpointed"), COMPILED)
 def test_compiled_blocks_give_the_same_gradients(
     size: dict[str, Any],
     checkpointed: bool,

@@ -10,7 +10,7 @@ from scipy import stats
 
 from gradgene.errors import RankingError
 from gradgene.pruning import PruningCurve
-from gradgene.pruning.curve import CURVE_COLUMNS
+from gradgene.pruning.curve import CURVE_COLUMNS, DONOR_COLUMNS, SUMMARY_COLUMNS
 
 RATIOS = (0.0, 0.5, 0.9)
 
@@ -71,19 +71,63 @@ def test_areas_by_hand() -> None:
         "both",
         "balanced_accuracy",
     )
+    assert row["interval_over"] == "draws"
     assert table.loc["random", "area"] == pytest.approx(0)
+    # The draws' own areas around their mean: .045, 0, -.045.
+    low, high = stats.t.interval(0.95, 2, loc=0, scale=stats.sem([0.045, 0, -0.045]))
+    found = table.loc["random", ["ci_low", "ci_high"]]
+    assert tuple(found) == pytest.approx((low, high))
+
+
+def of_donors(ranking: str, values: dict[str, tuple[float, ...]], draw: int = 0) -> pd.DataFrame:
+    """The same points of single donors."""
+    rows = [
+        {**row, "donor": donor} for donor, some in values.items() for row in points(ranking, some)
+    ]
+    return pd.DataFrame(rows)[list(DONOR_COLUMNS)].assign(draw=draw)
+
+
+def test_areas_of_three_donors_make_the_interval() -> None:
+    donors = {"a": (0.9, 0.8, 0.6), "b": (0.9, 0.9, 0.5), "c": (0.8, 0.6, 0.6)}
+    by_donor = pd.concat(
+        [
+            of_donors("deeplift/forward", {**donors, "d": (0.9, 0.9, np.nan)}),
+            of_donors("random", dict.fromkeys("abcd", (0.9, 0.5, 0.4)), 0),
+            of_donors("random", dict.fromkeys("abcd", (0.9, 0.7, 0.6)), 1),
+        ]
+    )
+    table = PruningCurve(curve(MAIN, *RANDOM).frame, by_donor).summary().set_index("ranking")
+    # Above (.9, .6, .5): (0, .2, .1), (0, .3, 0), (-.1, 0, .1); d has no whole curve.
+    areas = np.array([0.05 + 0.06, 0.075 + 0.06, -0.025 + 0.02])
+    row = table.loc["deeplift/forward"]
+    assert row["area"] == pytest.approx((0.065 + 0.11 + 0.155) / 3)  # of all cells, as before
+    low, high = stats.t.interval(0.95, 2, loc=areas.mean(), scale=stats.sem(areas))
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high))
+    assert (row["interval_over"], row["n_donors"]) == ("donors", 3)
+    assert table.loc["random", "interval_over"] == "draws"
+
+
+def test_two_donors_fall_back_to_draws() -> None:
+    by_donor = pd.concat(
+        [
+            of_donors(name, dict.fromkeys("ab", (0.9, 0.5, 0.4)))
+            for name in ("deeplift/forward", "random")
+        ]
+    )
+    table = PruningCurve(curve(MAIN, *RANDOM).frame, by_donor).summary().set_index("ranking")
+    assert table.loc["deeplift/forward", ["interval_over", "n_donors"]].tolist() == ["draws", 2]
 
 
 def test_two_draws_have_no_interval() -> None:
     table = curve(MAIN, *RANDOM[:2]).summary().set_index("ranking")
     assert table.loc["deeplift/forward", "area"] == pytest.approx((0.065 + 0.11) / 2)
-    assert table[["ci_low", "ci_high"]].isna().all(axis=None)
+    assert table[["ci_low", "ci_high", "interval_over"]].isna().all(axis=None)
 
 
 def test_without_random_there_is_no_area() -> None:
     table = curve(MAIN).summary()
     assert table.empty
-    assert list(table.columns) == "ranking order arm metric area ci_low ci_high".split()
+    assert list(table.columns) == SUMMARY_COLUMNS
 
 
 def test_orders_are_kept_apart() -> None:

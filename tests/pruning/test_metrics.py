@@ -53,6 +53,20 @@ def test_arms_agree_with_scikit_learn(n_labels: int, arms: tuple[str, str]) -> N
     assert two == {"both"}
 
 
+def test_the_drop_is_the_mean_loss_of_the_true_labels_probability() -> None:
+    p_nc = np.array([[0.7, 0.3], [0.2, 0.8], [0.6, 0.4]], dtype=np.float32)
+    found = Predictions(p_nc, LABELS[:2])
+    values = arm_metrics(found, np.array([0, 0, 1]), "alpha", "beta", np.array([0.9, 0.8, 0.3]))
+    drops = {arm: value for (arm, metric), value in values.items() if metric == "probability_drop"}
+    assert drops == pytest.approx({"input": 0.4, "baseline": -0.1, "both": 0.7 / 3}, abs=1e-6)
+
+
+def test_ties_count_half_in_auroc() -> None:
+    p_nc = np.full((4, 2), 0.5, dtype=np.float32)
+    values = arm_metrics(Predictions(p_nc, LABELS[:2]), np.array([0, 0, 1, 1]), "alpha", "beta")
+    assert values["both", "auroc"] == 0.5
+
+
 def test_two_labels_give_sklearns_balanced_accuracy() -> None:
     found, truth_n = random_predictions(2, seed=3)
     said = found.probabilities_nc.argmax(axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 from typing import Any
 
@@ -24,18 +23,17 @@ from gradgene.pruning import (
     predict,
     prune,
 )
-from gradgene.tokens import MASK, TokenBatch, Tokenizer
+from gradgene.pruning.settings import ORDERS
+from gradgene.tokens import TokenBatch, Tokenizer
 from tests.pruning.toys import (
     GENES,
+    OneGeneReader,
     judge,
     one_gene_reader,
     ranking,
     telling_cells,
     telling_tokenizer,
 )
-
-# The door exports a function of the same name, so that only importlib reaches the module.
-MODULE = importlib.import_module("gradgene.pruning.prune")
 
 
 def pruned(settings: PruningSettings, *rankings: GeneRanking, donors: bool = True) -> PruningCurve:
@@ -49,14 +47,15 @@ def pruned(settings: PruningSettings, *rankings: GeneRanking, donors: bool = Tru
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[TokenBatch]:
-    """The tokens of every call of `predict`."""
+    """The tokens of every forward pass."""
     calls: list[TokenBatch] = []
+    embed = OneGeneReader.embed
 
-    def counting(model: Any, tokens: TokenBatch, *more: Any) -> Any:
+    def counting(self: OneGeneReader, tokens: TokenBatch) -> Any:
         calls.append(tokens)
-        return predict(model, tokens, *more)
+        return embed(self, tokens)
 
-    monkeypatch.setattr(MODULE, "predict", counting)
+    monkeypatch.setattr(OneGeneReader, "embed", counting)
     return calls
 
 
@@ -101,30 +100,47 @@ def test_a_useless_ranking_loses_it_early() -> None:
     assert set(curve.frame["order"]) == {"lowest_first"}
 
 
-def test_the_whole_panel_is_predicted_once(seen: list[TokenBatch]) -> None:
+def test_equal_cuts_of_a_cell_are_predicted_once(seen: list[TokenBatch]) -> None:
     rankings = [ranking("g0"), ranking("g5", name="hvg"), ranking("g7", name="random", draw=1)]
     curve = pruned(PruningSettings((0.0, 0.5)), *rankings)
     frame = curve.frame[curve.frame["ratio"] == 0]
     values = frame.pivot_table("value", ["arm", "metric"], ["ranking", "order"])
     assert values.shape[1] == 6 and (values.nunique(axis=1) == 1).all()
-    # One call for the whole panel and at most one for each order of each ranking.
-    assert sum(int((t.gene_ids_nt >= 0).sum()) == _n_gene_tokens() for t in seen) == 1
-    kept = {r.kept(0.5, order).tobytes() for r in rankings for order in MODULE.ORDERS}
-    assert len(seen) == 1 + len(kept)
+    # Every cell in every distinct state, whichever ranking, order or share left it so.
+    present_ng = telling_cells().matrix_ng.toarray() >= 0.1
+    left = {
+        (cell, *np.flatnonzero(r.kept(ratio, order) & present_ng[cell]))
+        for r in rankings
+        for order in ORDERS
+        for ratio in (0.0, 0.5)
+        for cell in range(len(present_ng))
+    }
+    assert sum(map(len, seen)) == len(left) < 6 * 2 * len(present_ng)
 
 
-def _n_gene_tokens() -> int:
-    return int((telling_cells().matrix_ng.toarray() >= 0.1).sum())
+def test_cuts_of_all_rankings_share_batches(seen: list[TokenBatch]) -> None:
+    rankings = [ranking("g0"), ranking("g5", name="hvg"), ranking("g7", name="random", draw=1)]
+    pruned(PruningSettings((0.0, 0.2, 0.5, 0.8), batch_tokens=10**6), *rankings)
+    assert len(seen) == 1
+    pruned(PruningSettings((0.0, 0.2, 0.5, 0.8), batch_tokens=60), *rankings)
+    some = seen[1:]
+    # Longest first, and of similar length: next to no padding.
+    lengths = [batch.input_ids_nt.shape[1] for batch in some]
+    assert lengths == sorted(lengths, reverse=True) and len(some) > 10
+    positions = sum(batch.input_ids_nt.numel() for batch in some)
+    tokens = sum(int(batch.n_tokens_n.sum()) for batch in some)
+    assert all(batch.input_ids_nt.numel() <= 60 for batch in some)
+    assert positions <= 1.05 * tokens
 
 
-def test_equal_sets_are_predicted_once(seen: list[TokenBatch]) -> None:
+def test_equal_sets_of_two_rankings_give_equal_points(seen: list[TokenBatch]) -> None:
     # The two rankings differ only within the half that is kept.
     curve = pruned(
         PruningSettings((0.5,), "lowest_first"),
         ranking("g0", "g1", "g2", "g3", "g4"),
         ranking("g4", "g3", "g2", "g1", "g0", name="deg"),
     )
-    assert len(seen) == 1
+    assert sum(map(len, seen)) <= 2 * 24  # whole cells and half cells
     one, other = (f["value"].to_numpy() for _, f in curve.frame.groupby("ranking"))
     np.testing.assert_array_equal(one, other)
 
@@ -165,29 +181,60 @@ def test_deletion_is_never_having_measured(
     keep_g[by_score[:20] if order == "lowest_first" else by_score[-20:]] = True
     rebuilt = tiny_tokenizer.encode(without(cells, keep_g))
     found = predict(tiny_model, rebuilt, "disease", 10**6)
-    expected = arm_metrics(found, judged.truth_n, "case", "control")
+    whole = predict(tiny_model, judged.tokens, "disease", 10**6).probabilities_nc
+    whole_n = whole[np.arange(len(whole)), judged.truth_n]
+    expected = arm_metrics(found, judged.truth_n, "case", "control", whole_n)
     measured = curve.frame.set_index(["arm", "metric"])["value"].to_dict()
     assert measured.keys() == expected.keys()
     for key, value in expected.items():
         assert measured[key] == pytest.approx(value, abs=1e-5), key
 
 
-def test_masking_keeps_lengths(seen: list[TokenBatch]) -> None:
-    pruned(PruningSettings((0.0, 0.5), "lowest_first", removal="mask"), ranking("g0"))
-    whole, hidden = seen
-    torch.testing.assert_close(hidden.n_tokens_n, whole.n_tokens_n)
-    torch.testing.assert_close(hidden.token_type_ids_nt, whole.token_type_ids_nt)
-    gone = torch.isin(whole.gene_ids_nt, torch.arange(5, 10))
-    assert bool(gone.any())
-    assert bool((hidden.input_ids_nt[gone] == MASK).all())
-    torch.testing.assert_close(hidden.input_ids_nt[~gone], whole.input_ids_nt[~gone])
+def test_the_drop_is_measured_from_the_whole_panel() -> None:
+    # Without a ratio 0 in the grid; the reader gives its label 1 / (1 + e^-4).
+    curve = pruned(PruningSettings((0.5,), "highest_first"), ranking("g0"))
+    at = curve.frame.query("metric == 'probability_drop'").set_index("arm")["value"]
+    sure = 1 / (1 + np.exp(-4))
+    assert at.to_dict() == pytest.approx(
+        {"input": 2 * sure - 1, "baseline": 0, "both": sure - 0.5}, abs=1e-6
+    )
 
 
-def test_deletion_shortens(seen: list[TokenBatch]) -> None:
-    pruned(PruningSettings((0.0, 0.5), "lowest_first"), ranking("g0"))
-    whole, cut = seen
-    n_gone = torch.isin(whole.gene_ids_nt, torch.arange(5, 10)).sum(dim=1)
-    torch.testing.assert_close(cut.n_tokens_n, whole.n_tokens_n - n_gone)
+class Pieces(dict[str, np.ndarray]):
+    """A `Progress` in memory that breaks off after writing some pieces."""
+
+    def __init__(self, n: float = float("inf")) -> None:
+        self.n = n
+
+    def read(self, name: str) -> np.ndarray | None:
+        return self.get(name)
+
+    def write(self, name: str, piece: np.ndarray) -> None:
+        self[name] = piece
+        if len(self) >= self.n:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_pruning_goes_on_where_it_was(seen: list[TokenBatch]) -> None:
+    cells = telling_cells()
+    tokenizer = telling_tokenizer(cells)
+    model, judged = one_gene_reader(tokenizer.vocabulary), judge(cells, tokenizer)
+    rankings = [ranking("g0"), ranking("g5", name="hvg")]
+    settings = PruningSettings((0.0, 0.2, 0.5, 0.8), batch_tokens=10)
+    expected, n_batches = prune(model, judged, rankings, settings), len(seen)
+    pieces = Pieces(2)
+    with pytest.raises(KeyboardInterrupt):
+        prune(model, judged, rankings, settings, progress=pieces)
+    assert len(pieces) == 2
+    pieces.n = float("inf")
+    done = len(seen) - n_batches
+    again = prune(model, judged, rankings, settings, progress=pieces)
+    assert 0 < done < n_batches and len(seen) == 2 * n_batches
+    pd.testing.assert_frame_equal(again.frame, expected.frame, check_exact=True)
+    pd.testing.assert_frame_equal(again.by_donor, expected.by_donor, check_exact=True)
+    # Other rankings are other pieces.
+    prune(model, judged, rankings[1:], settings, progress=pieces)
+    assert len(seen) > 2 * n_batches
 
 
 def one_donor_at_a_time(model: PhenotypeGeneTransformer, judged: Judged) -> pd.DataFrame:
@@ -197,7 +244,9 @@ def one_donor_at_a_time(model: PhenotypeGeneTransformer, judged: Judged) -> pd.D
     for donor in np.unique(judged.donors_n):
         rows = np.flatnonzero(judged.donors_n == donor)
         found = predict(model, judged.tokens.take(torch.from_numpy(rows)), "disease", 10**6)
-        columns[donor] = arm_metrics(found, judged.truth_n[rows], "case", "control")
+        truth_n = judged.truth_n[rows]
+        true_n = found.probabilities_nc[np.arange(len(rows)), truth_n]
+        columns[donor] = arm_metrics(found, truth_n, "case", "control", true_n)
     return pd.DataFrame(columns)
 
 
@@ -207,10 +256,14 @@ def test_intervals_are_over_donors(
     judged = judge(log_normalise(tiny_cells), tiny_tokenizer)
     whole = GeneRanking("any", tiny_cells.genes, np.zeros(len(tiny_cells.genes)))
     settings = PruningSettings((0.0,), "lowest_first")
-    frame = prune(tiny_model, judged, [whole], settings).frame.set_index(["arm", "metric"])
+    curve = prune(tiny_model, judged, [whole], settings)
+    frame, of_whole = curve.frame.set_index(["arm", "metric"]), curve.by_donor
+    assert of_whole is not None
     by_donor = one_donor_at_a_time(tiny_model, judged).reindex(frame.index)
     half = stats.t.ppf(0.975, 3) * by_donor.std(axis=1, ddof=1) / 2
     assert (half > 0).any() and (frame["n_donors"] == 4).all()
+    wide = of_whole.pivot_table("value", ["arm", "metric"], "donor").reindex(frame.index)
+    np.testing.assert_allclose(wide, by_donor, atol=1e-5)
     np.testing.assert_allclose(frame["ci_low"], by_donor.mean(axis=1) - half, atol=1e-5)
     np.testing.assert_allclose(frame["ci_high"], by_donor.mean(axis=1) + half, atol=1e-5)
 
@@ -244,24 +297,25 @@ def test_a_donor_of_one_arm_counts_where_it_can() -> None:
     assert (n["both", "accuracy"], n["both", "balanced_accuracy"]) == (4, 3)
 
 
-def test_progress_wraps_the_rankings() -> None:
+def test_progress_wraps_the_pieces_of_work() -> None:
     cells = telling_cells()
     tokenizer = telling_tokenizer(cells)
-    tracked: list[str] = []
+    tracked: list[int] = []
 
-    def track(rankings: Any) -> Any:
-        for one in rankings:
-            tracked.append(one.name)
-            yield one
+    def track(pieces: Any) -> Any:
+        for i, piece in enumerate(pieces):
+            tracked.append(len(pieces))
+            assert i < len(pieces) and len(piece)
+            yield piece
 
     prune(
         one_gene_reader(tokenizer.vocabulary),
         judge(cells, tokenizer),
         [ranking("g0"), ranking("g1", name="hvg")],
-        PruningSettings((0.5,)),
+        PruningSettings((0.5,), batch_tokens=10),
         track,
     )
-    assert tracked == ["deeplift/forward", "hvg"]
+    assert len(tracked) == tracked[0] > 1
 
 
 def test_no_ranking_gives_an_empty_curve() -> None:
@@ -296,6 +350,9 @@ def test_grids() -> None:
         ({"ratios": {}}, r"pruning.ratios"),
         ({"ratios": (0.5,), "order": "lowest"}, r"pruning.order.*'lowest'.*'lowest_first'"),
         ({"ratios": (0.5,), "removal": "hide"}, r"pruning.removal.*'hide'.*'delete'"),
+        ({"ratios": (0.5,), "rank_source": "pair"}, r"pruning.rank_source.*'pair'.*'per_pair'"),
+        ({"ratios": (0.5,), "controls": ("degs",)}, r"pruning.controls.*'degs'.*'deg'"),
+        ({"ratios": (0.5,), "retrain": (0.0,)}, r"pruning.retrain.*\(0, 1\).*0.0"),
     ],
 )
 def test_impossible_settings(settings: dict[str, Any], message: str) -> None:

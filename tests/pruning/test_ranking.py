@@ -1,54 +1,25 @@
-"""Rankings are total orders; the controls agree with scanpy and scipy."""
+"""Rankings are total orders, and a table is read as one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import scanpy as sc
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import sparse, stats
 
-from gradgene.cells import Cells, log_normalise
 from gradgene.errors import RankingError
 from gradgene.genes import GeneTable
 from gradgene.genes.table import COLUMNS
 from gradgene.pruning import (
     GeneRanking,
     RankingChoice,
-    deg_ranking,
-    expression_ranking,
-    hvg_ranking,
-    random_rankings,
     table_ranking,
 )
-from tests.planted import CASE_GENES, CONTROL_GENES, make_cells
 
 PANEL = ("b", "a", "d", "c")
-
-
-@pytest.fixture(autouse=True)
-def one_thread_again() -> Iterator[None]:
-    """Tests that ask scanpy directly must not leave torch more threads than the suite allows."""
-    n_threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(n_threads)
-
-
-def lognorm_cells() -> Cells:
-    """Planted cells, log-normalised, with one gene that no cell expresses."""
-    cells = log_normalise(make_cells(n=80, n_genes=40))
-    matrix = cells.matrix_ng.tolil()
-    matrix[:, 12] = 0
-    return replace(cells, matrix_ng=sparse.csr_matrix(matrix))
 
 
 def test_ties_are_ordered_by_name() -> None:
@@ -99,86 +70,6 @@ def test_kept_counts_and_complements(n: int, share: float, seed: int) -> None:
     assert not (best & worst).any() and (best | worst).all()
     if removed:
         assert scores[best].min() >= scores[worst].max()
-
-
-def test_hvg_is_scanpys_order() -> None:
-    cells = lognorm_cells()
-    adata = ad.AnnData(cells.matrix_ng.copy(), var=pd.DataFrame(index=list(cells.genes)))
-    peer = sc.pp.highly_variable_genes(adata, flavor="seurat", inplace=False)
-    normed = pd.Series(np.asarray(peer["dispersions_norm"], dtype=float), index=list(cells.genes))
-    known = normed.dropna()
-    assert len(known) == len(cells.genes) - 1  # the unexpressed gene has no dispersion
-    ranking = hvg_ranking(cells)
-    ours = [g for g in ranking.top(len(cells.genes)) if g in known.index]
-    values = known.loc[ours].to_numpy()
-    assert (np.diff(values) <= 0).all() and values[0] > values[-1]
-    assert ranking.scores_g[12] == ranking.scores_g.min()
-
-
-def test_deg_is_the_rank_sum_test() -> None:
-    cells = lognorm_cells()
-    dense, case = cells.matrix_ng.toarray(), (cells.obs["disease"] == "case").to_numpy()
-    peer = np.array([stats.ranksums(x[case], x[~case]).statistic for x in dense.T])
-    ranking = deg_ranking(cells, "disease", "case", "control")
-    np.testing.assert_allclose(ranking.scores_g, np.abs(peer), rtol=1e-4, atol=1e-6)
-    # Planted genes of both signs come first: the control is about either direction.
-    assert set(ranking.top(10)) == {*CASE_GENES, *CONTROL_GENES}
-
-
-def test_torch_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    cells, before = lognorm_cells(), torch.get_num_threads()
-    for where, name in ((sc.pp, "highly_variable_genes"), (sc.tl, "rank_genes_groups")):
-        real = getattr(where, name)
-
-        def as_at_first_use(*args: Any, _real: Any = real, **kwargs: Any) -> Any:
-            # What starting numba's threads does, once a process, whichever test comes first.
-            torch.set_num_threads(before + 1)
-            return _real(*args, **kwargs)
-
-        monkeypatch.setattr(where, name, as_at_first_use)
-    hvg_ranking(cells)
-    assert torch.get_num_threads() == before
-    deg_ranking(cells, "disease", "case", "control")
-    assert torch.get_num_threads() == before
-
-
-def test_deg_compares_the_two_labels_only() -> None:
-    cells = lognorm_cells()
-    three = cells.obs["disease"].to_numpy().copy()
-    three[:20] = "other"
-    mixed = replace(cells, obs=cells.obs.assign(disease=three))
-    alone = mixed.take(np.flatnonzero(three != "other"))
-    np.testing.assert_allclose(
-        deg_ranking(mixed, "disease", "case", "control").scores_g,
-        deg_ranking(alone, "disease", "case", "control").scores_g,
-    )
-
-
-def test_deg_needs_two_cells_a_label() -> None:
-    cells = lognorm_cells()
-    labels = cells.obs["disease"].to_numpy()
-    rows = np.r_[np.flatnonzero(labels == "case"), np.flatnonzero(labels == "control")[:1]]
-    with pytest.raises(RankingError, match="two cells of 'control'"):
-        deg_ranking(cells.take(rows), "disease", "case", "control")
-
-
-def test_expression_is_the_mean() -> None:
-    cells = lognorm_cells()
-    ranking = expression_ranking(cells)
-    np.testing.assert_allclose(ranking.scores_g, cells.matrix_ng.toarray().mean(axis=0), rtol=1e-5)
-    assert ranking.top(40)[-1] == "g12"
-
-
-def test_random_orders_differ_and_repeat() -> None:
-    genes = tuple(f"g{i}" for i in range(30))
-    draws = random_rankings(genes, 4, seed=1)
-    assert [r.draw for r in draws] == [0, 1, 2, 3] and {r.name for r in draws} == {"random"}
-    orders = {tuple(r.best_first) for r in draws}
-    assert len(orders) == 4
-    again = random_rankings(genes, 4, seed=1)
-    assert [r.top(30) for r in again] == [r.top(30) for r in draws]
-    assert not orders & {tuple(r.best_first) for r in random_rankings(genes, 4, seed=2)}
-    assert [r.top(30) for r in random_rankings(genes, 2, seed=1)] == [r.top(30) for r in draws[:2]]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -15,7 +15,15 @@ from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pruning import GeneRanking, Judged
 from gradgene.tokens import MASK, TokenBatch, Tokenizer, Vocabulary
 
-__all__ = ["GENES", "judge", "one_gene_reader", "ranking", "telling_cells", "telling_tokenizer"]
+__all__ = [
+    "GENES",
+    "OneGeneReader",
+    "judge",
+    "one_gene_reader",
+    "ranking",
+    "telling_cells",
+    "telling_tokenizer",
+]
 
 GENES = tuple(f"g{i}" for i in range(10))
 

@@ -17,7 +17,7 @@ from gradgene.reports import RunFiles, write_figures, write_report
 from gradgene.reports.figures import _figures, legible
 from gradgene.reports.html import _island
 from gradgene.reports.numbers import number, percent
-from gradgene.reports.sections import ledger_table, other_metrics
+from gradgene.reports.sections import area_table, ledger_table, other_metrics, retrained_table
 from gradgene.reports.verdict import cautions, question, verdict
 from tests.reports.synthetic import (
     CONFIG,
@@ -32,6 +32,7 @@ from tests.reports.synthetic import (
     label_tables,
     pair_table,
     strata_table,
+    summary_table,
     write_run,
 )
 
@@ -352,6 +353,66 @@ def test_leaking_rankings_are_announced(tmp_path: Path) -> None:
     page = report(tmp_path, {"pruning/curves.parquet": curves})
     assert page.text.count("This ranking leaks the label.") == 2
     assert any(attrs.get("role") == "alert" for _, attrs in page.tags)
+    # Every table names the rankings that leak: those of attributions, not the controls.
+    assert page.text.count("deeplift/forward (leaks)") >= 3 and "hvg (leaks)" not in page.text
+
+
+def test_what_random_weights_reach_stands_beside_a_leaking_ranking(tmp_path: Path) -> None:
+    curves = curves_table(rank_source="per_pair")
+    null = curves[curves["ranking"] == "deeplift/forward"].copy()
+    null["ranking"] += " (random weights)"
+    null["value"] = 0.5 + 0.4 * null["ratio"]
+    folder = write_run(tmp_path, {"pruning/curves.parquet": pd.concat([curves, null])})
+    run = RunFiles.read(folder)
+    (keep, drop) = [sentence for sentence in verdict(run) if "leaks the label" in sentence]
+    assert "a model of random weights pruned in the same way reaches 0.88." in keep
+    assert "reaches 0.508." in drop
+    (leak,) = [c for c in cautions(run) if c.title == "This ranking leaks the label"]
+    assert "fewest genes removed to best share: Balanced accuracy 0.5 to 0.892)" in leak.text
+
+
+def test_arms_and_retrained_models(tmp_path: Path) -> None:
+    both = curves_table()
+    both = both[both["ranking"].isin(["deeplift/forward", "hvg", "random"])]
+    arms = [
+        both.assign(arm=arm, metric=metric, ranking=both["ranking"])
+        for arm in ("input", "baseline")
+        for metric in ("accuracy", "f1", "recall", "precision")
+    ]
+    matched = both[both["ranking"] == "random"].assign(ranking="random_matched", value=0.625)
+    retrained = both[(both["order"] == "highest_first") & (both["draw"] == 0)]
+    parts = {
+        "pruning/curves.parquet": pd.concat([both, *arms, matched]),
+        "pruning/retrained.parquet": retrained,
+        "pruning/summary.parquet": None,
+    }
+    folder = write_run(tmp_path, parts)
+    run = RunFiles.read(folder)
+    figures = dict(_figures(run))
+    assert {"paper_pruning_lowest_first", "paper_pruning_highest_first"} <= set(figures)
+    assert len(figures["paper_pruning_lowest_first"]().axes) == 8
+    (ax,) = figures["pruning_retrained"]().axes
+    assert "new model" in ax.get_title(loc="left") and len(ax.lines) == 4
+    page = Page(write_report(run, {}).read_text(encoding="utf-8"))
+    assert "Baseline cells: Precision" in page.text and "Removed and trained again" in page.text
+    assert "expressed alike, mean of 10: 0.625" in page.text
+    table = retrained_table(run)
+    assert table is not None and table.headings[:2] == ("Ranking", "without 0 %")
+    assert len(table.rows) == 3 and "[" in table.rows[0][1]
+
+
+def test_areas_of_every_kind_stand_side_by_side(tmp_path: Path) -> None:
+    areas = summary_table()
+    areas = pd.concat([areas, areas.assign(metric="auroc"), areas.assign(metric="odd")])
+    run = RunFiles.read(write_run(tmp_path, {"pruning/summary.parquet": areas}))
+    table = area_table(run)
+    assert table is not None
+    assert table.headings[1:3] == (
+        "Least important removed first: balanced accuracy",
+        "Least important removed first: AUROC",
+    )
+    assert len(table.headings) == 5 and all("[" in cell for row in table.rows for cell in row[1:])
+    assert any("area to random over all shares: " in sentence for sentence in verdict(run))
 
 
 def test_cautions(tmp_path: Path) -> None:

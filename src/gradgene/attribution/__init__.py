@@ -8,6 +8,8 @@ from gradgene.attribution.grad_x_delta import GradXDelta
 from gradgene.attribution.gradient_shap import GradientShap
 from gradgene.attribution.input_x_gradient import InputXGradient
 from gradgene.attribution.integrated_gradients import IntegratedGradients
+from gradgene.attribution.integrated_hessians import integrated_hessians
+from gradgene.attribution.interactions import GeneInteractions, mixed_differences
 from gradgene.attribution.method import (
     Attribution,
     AttributionMethod,
@@ -31,6 +33,7 @@ __all__ = [
     "CaptumIntegratedGradients",
     "DeepLift",
     "DirectionScores",
+    "GeneInteractions",
     "Gim",
     "GradXDelta",
     "GradientShap",
@@ -42,4 +45,6 @@ __all__ = [
     "SwapOcclusion",
     "Target",
     "build_method",
+    "integrated_hessians",
+    "mixed_differences",
 ]

@@ -139,9 +139,10 @@ def forget_others(work: Workspace) -> None:
     stale = [t.parent for t in folder.glob("*/genes.parquet") if t.parent not in present]
     if work.settings.save != "pairs":
         stale += [path / "pairs" for path in present]
+    stale.append(work.folder / "evaluation")
     for path in stale:
         shutil.rmtree(path, ignore_errors=True)
-    for name in ("curves.parquet", "summary.parquet"):
+    for name in ("curves.parquet", "curves_by_donor.parquet", "summary.parquet"):
         (work.folder / "pruning" / name).unlink(missing_ok=True)
     for name in ("effects.parquet", "enrichment.parquet"):  # of the rankings before
         (folder / name).unlink(missing_ok=True)

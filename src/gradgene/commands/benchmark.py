@@ -1,4 +1,4 @@
-"""Measure speed and memory on this machine; nothing is asserted, every goal is shown beside it.
+"""Measure speed, memory and truth; nothing is asserted, every goal is shown beside it.
 
 gradgene benchmark attribution [KEY=VALUE ...]
     Trains a model briefly on synthetic cells and runs every attribution method on the same pairs,
@@ -54,6 +54,26 @@ gradgene benchmark data [KEY=VALUE ...]
       seed=0
       output_dir=runs/benchmark_data
 
+gradgene benchmark pruning [KEY=VALUE ...]
+    Prunes pairs of synthetic cells by five rankings (HVG, DEG, expression, two random orders) in
+    both orders on the paper's grid, by pair and by panel, and times a few of them one at a time as
+    the paper's code goes about it: files read and cells tokenised again for each ranking and order,
+    the whole model run on one cell after the other.
+      pairs=500              pairs
+      genes=2000             genes of the panel
+      genes_per_cell=510     about the mean number of genes a cell expresses
+      ratios=[0.0,0.1,0.15,0.2,0.25,0.3,0.35,0.4,0.45,0.5,0.55,0.6,0.65,0.7,0.75,0.8,0.85,0.9,0.95,0.99]
+      loop_pairs=4           of them, how many are timed one at a time
+      batch_tokens=4096      padded tokens per forward pass
+      dim=64                 width of the model, whose weights are random
+      n_layers=2
+      n_heads=4
+      hidden_dim=256
+      device=cpu             cpu | cuda (the one that CUDA_VISIBLE_DEVICES leaves)
+      threads=null           threads of torch (null: as many as it takes by itself)
+      seed=0
+      output_dir=runs/benchmark_pruning
+
 gradgene benchmark training [KEY=VALUE ...]
     Trains the same model on the same batches by Lightning, as `gradgene train` does, and by
     transformers.Trainer (pip install 'gradgene[benchmark]'), in turns.
@@ -71,6 +91,26 @@ gradgene benchmark training [KEY=VALUE ...]
       threads=null           threads of torch (null: as many as it takes by itself)
       seed=0
       output_dir=runs/benchmark_training
+
+gradgene benchmark truth [KEY=VALUE ...]
+    Plants genes that decide the label of synthetic cells, trains a model on them, and judges every
+    method, importance and baseline, and DEG, HVG, expression and chance (of training cells), by
+    what each finds. Planted pairs that a model has not learnt are held against no ranking. Given
+    again, it goes on where it was.
+      level=default          whose difficulty: smoke (a minute) | easy | default | hard
+      seeds=null             simulations, each with a model (null: 3; of smoke 1)
+      first_seed=1000        seed of the first simulation; from 1000 on they are the frozen test
+      methods=[]             attribution leaves (none: all; of smoke four)
+      arms=[]                some of cell_state, mean, empty, zero, unmatched (none: all; of smoke
+                             two). In `unmatched` the batch is not matched on
+      pairs=null             held-out pairs of cell_state, unmatched (null: as the level says)
+      other_pairs=150        held-out pairs of the other arms; no more than pairs
+      n_random=20            random orders
+      jobs=null              seeds side by side (null: as many as there are cores)
+      device=cpu             cpu | cuda (the one that CUDA_VISIBLE_DEVICES leaves)
+      threads=1              threads of torch, of each seed
+      seed=0                 of the first model; the next have the next
+      output_dir=runs/benchmark_truth
 """
 
 from __future__ import annotations
@@ -98,7 +138,9 @@ __all__ = ["BENCHMARKS", "call", "show", "write"]
 BENCHMARKS = {
     "attribution": "gradgene.commands.benchmark_attribution",
     "data": "gradgene.commands.benchmark_data",
+    "pruning": "gradgene.commands.benchmark_pruning",
     "training": "gradgene.commands.benchmark_training",
+    "truth": "gradgene.commands.benchmark_truth",
 }
 
 

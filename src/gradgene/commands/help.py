@@ -29,6 +29,10 @@ EXAMPLES = (
         "gradgene train experiment=kang_ifnb model=pretrained model.path=runs/kang_pretrain",
         "fine-tune what was pretrained",
     ),
+    (
+        "gradgene evaluate experiment=demo evaluation=full",
+        "faithfulness, sanity, stability and interactions of a finished study",
+    ),
     ("gradgene report runs/demo", "write report.html again"),
     ("gradgene data inspect my.h5ad", "labels, donors and possible contrasts of a file"),
     (

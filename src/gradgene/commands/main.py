@@ -28,18 +28,22 @@ __all__ = ["COMMANDS", "Options", "end_process", "main", "program"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "study": (
         "gradgene.commands.study",
-        "the whole job: train, attribute, prune, report; finished stages are skipped",
+        "the whole job: train, attribute, prune, evaluate, report; finished stages are skipped",
     ),
     "pretrain": ("gradgene.commands.pretrain", "learn from masked genes and phenotypes of cells"),
     "train": ("gradgene.commands.train", "train or fine-tune a model on cells"),
     "attribute": ("gradgene.commands.attribute", "score genes with a trained model"),
     "prune": ("gradgene.commands.prune", "test a gene ranking by removing genes"),
+    "evaluate": (
+        "gradgene.commands.evaluate",
+        "judge the scores: known genes, faithfulness and more",
+    ),
     "report": ("gradgene.commands.report", "write report.html for a finished run: report DIR"),
     "data": (
         "gradgene.commands.data",
         "a data set: data inspect PATH, data validate experiment=..., data fetch OUT.h5ad ...",
     ),
-    "benchmark": ("gradgene.commands.benchmark", "measure speed and memory on this machine"),
+    "benchmark": ("gradgene.commands.benchmark", "measure speed, memory and truth"),
     "query": ("gradgene.commands.query", "look up genes and cells in stored attributions"),
 }
 # Commands with words and settings of their own, which write at their end and resume nothing; the

@@ -44,7 +44,7 @@ _LONG = {
 _OWN_FLAGS = ("--dry-run", "--wandb", "--help")
 # Our flags that only some commands heed.
 _FLAG_COMMANDS = {
-    "--dry-run": ("study", "pretrain", "train", "attribute", "prune"),
+    "--dry-run": ("study", "pretrain", "train", "attribute", "prune", "evaluate"),
     "--wandb": ("report",),
 }
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
 from rich.progress import track
 
-from gradgene.cells import Cells
 from gradgene.commands.attribute import main_importance, ranking_names
 from gradgene.commands.binding import build
-from gradgene.commands.evaluate import check_evaluation, evaluate
 from gradgene.commands.options import Options
+from gradgene.commands.prune_controls import check_controls, control_rankings
+from gradgene.commands.prune_pairs import prune_by_pair
+from gradgene.commands.prune_progress import PieceFiles
+from gradgene.commands.prune_retrain import check_retrain, retrain_pruned
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import OutputError, RankingError, closest
 from gradgene.pruning import (
@@ -21,12 +24,8 @@ from gradgene.pruning import (
     Judged,
     PruningSettings,
     RankingChoice,
-    deg_ranking,
-    expression_ranking,
-    hvg_ranking,
+    Track,
     prune,
-    random_rankings,
-    table_ranking,
 )
 from gradgene.store import write_parquet
 
@@ -50,11 +49,12 @@ def check_pruning(work: Workspace) -> None:
     Raises
     ------
     GradgeneError
-        For an impossible grid, a ranking that will not be computed, or an impossible evaluation.
+        For an impossible grid or a ranking that will not be computed.
     """
     settings: PruningSettings = build(work.cfg.pruning)
     build(work.cfg.ranking)
-    check_evaluation(work)
+    check_controls(work)
+    check_retrain(work, settings)
     if isinstance(settings.rankings, tuple):
         known = [name for a in work.attributions for name in ranking_names(work, a)]
         for name in settings.rankings:
@@ -72,27 +72,33 @@ def require_ranking(name: str, known: Iterable[str]) -> None:
 
 
 def prune_genes(work: Workspace) -> None:
-    """Write the rankings used, the curves and the areas against random, and judge rankings."""
+    """Write the rankings used, the curves and the areas against random.
+
+    What an interrupted run of the same settings predicted is not predicted again; the tables are
+    the same to the byte.
+    """
     settings: PruningSettings = build(work.cfg.pruning)
     training = work.data.part("train")
     from_pairs = read_rankings(work, "pruning")
-    controls = control_rankings(work, settings, training)
-    chosen = [*pick(work, settings, from_pairs), *controls]
-    curve = prune(
-        work.loaded.model,
-        judged_cells(work),
-        chosen,
-        settings,
-        lambda rankings: _tracked(work, list(rankings)),
-    )
+    controls = control_rankings(work, settings, training, from_pairs)
+    chosen, progress, track = pick(work, settings, from_pairs), PieceFiles(work), _track(work)
+    if settings.rank_source == "per_pair":
+        names = [ranking.name for ranking in chosen]
+        curve = prune_by_pair(work, settings, names, controls, track, progress)
+    else:
+        model, judged = work.loaded.model, judged_cells(work)
+        curve = prune(model, judged, [*chosen, *controls], settings, track, progress)
     folder = work.folder / "pruning"
     used = [r.to_pandas("train") for r in (*from_pairs, *_new(controls, from_pairs))]
     write_parquet(pd.concat(used), folder / "rankings.parquet")
     write_parquet(curve.frame, folder / "curves.parquet")
+    assert curve.by_donor is not None  # as made just now
+    write_parquet(curve.by_donor, folder / "curves_by_donor.parquet")
     write_parquet(curve.summary(), folder / "summary.parquet")
     n_labels = len(work.loaded.vocabulary.label_ids(work.facts.target))
     work.add_metrics({"pruning/chance": 1 / n_labels})
-    evaluate(work, [*read_rankings(work, "attributions"), *controls])
+    retrain_pruned(work, settings, [*from_pairs, *controls])
+    progress.clear()
 
 
 def judged_cells(work: Workspace) -> Judged:
@@ -127,29 +133,6 @@ def read_rankings(work: Workspace, folder: str) -> list[GeneRanking]:
     ]
 
 
-def control_rankings(
-    work: Workspace, settings: PruningSettings, training: Cells
-) -> list[GeneRanking]:
-    """Controls made on training cells only."""
-    facts, choice = work.facts, build(work.cfg.ranking)
-    wanted = [*settings.controls]
-    if choice.kind not in ("attribution", "table", *wanted):
-        wanted.append(choice.kind)
-    made: list[GeneRanking] = []
-    with work.console.status("ranking genes by the usual controls"):
-        if "hvg" in wanted:
-            made.append(hvg_ranking(training))
-        if "deg" in wanted:
-            made.append(deg_ranking(training, facts.target, facts.input, facts.baseline))
-        if "expression" in wanted:
-            made.append(expression_ranking(training))
-        if "random" in wanted:
-            made += random_rankings(training.genes, settings.n_random, facts.seed)
-        if choice.kind == "table":
-            made.append(table_ranking(Path(choice.file).expanduser(), training.genes))
-    return made
-
-
 def pick(
     work: Workspace, settings: PruningSettings, rankings: list[GeneRanking]
 ) -> list[GeneRanking]:
@@ -178,5 +161,8 @@ def _new(rankings: list[GeneRanking], before: list[GeneRanking]) -> list[GeneRan
     return [r for r in rankings if r.name not in names]
 
 
-def _tracked(work: Workspace, rankings: list[GeneRanking]) -> Iterable[GeneRanking]:
-    return track(rankings, description="pruning", console=work.console)
+def _track(work: Workspace) -> Track:
+    def tracked(pieces: Sequence[Any]) -> Iterable[Any]:
+        yield from track(pieces, description="pruning", console=work.console)
+
+    return tracked

@@ -2,9 +2,11 @@
 
 gradgene report RUN
     Figures and report.html again; --wandb also logs the run.
-gradgene report RUN RUN … [out=FILE.csv|FILE.parquet]
+gradgene report RUN RUN … [out=FILE.csv|FILE.parquet|FOLDER] [figure=FILE.png|FILE.svg]
     Figures of each run and medians over runs. Where the runs hold out three donors or more between
-    them, also their genes in one table, with intervals over donors; out= writes all of it.
+    them, also their genes in one table, with intervals over donors; out= writes all of it. The
+    pruning curves of all runs go into one figure: to figure=, else beside out=, else into the
+    folder of the sweep (`gradgene report runs/NAME/*` after `gradgene -m study …`).
 """
 
 from __future__ import annotations
@@ -17,9 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from gradgene.commands.options import Options
+from gradgene.commands.report_agreement import run_agreement
+from gradgene.commands.report_curves import joined_curves
 from gradgene.errors import ConfigError, OutputError
 from gradgene.genes import DonorScores, pool_donors
-from gradgene.reports import RunFiles, wandb, write_figures, write_report
+from gradgene.plotting import mark_leaks, pruning_orders
+from gradgene.reports import RunFiles, wandb, write_figures, write_picture, write_report
 from gradgene.store import atomic_path
 
 __all__ = ["call", "compare_runs", "pooled_genes"]
@@ -37,46 +42,97 @@ def call(options: Options) -> None:
         raise ConfigError(
             "needs the folder of a run", where="gradgene report", fix="gradgene report runs/demo"
         )
-    out = _out(options)
+    out, figure = _written(options)
     folders = [Path(word) for word in options.words]
     if len(folders) > 1:  # a sweep's folder also holds Hydra's own files, which a glob names
         folders = [folder for folder in folders if not folder.is_file()]
     runs = [read_run(folder) for folder in folders]
     console = Console(soft_wrap=True)
     if len(runs) == 1:
-        if out is not None:
-            raise ConfigError("is for several runs", where="out", fix="give more than one folder")
+        for key, value in (("out", out), ("figure", figure)):
+            if value is not None:
+                raise ConfigError("is for several runs", where=key, fix="give more than one folder")
         figures = write_figures(runs[0])
         console.print(f"report:  {write_report(runs[0], figures).resolve().as_uri()}")
         if options.wandb:
             console.print(f"logged to Weights & Biases ({wandb.send(runs[0], figures)})")
         return
     quality, rankings = compare_runs(runs)
-    tables = {f"{len(runs)} runs": quality, "median over runs": rankings}
-    genes = pooled_genes(runs)
+    printed = {f"{len(runs)} runs": quality, "median over runs": rankings}
+    genes, curves = pooled_genes(runs), joined_curves(runs)
+    if figure is not None and curves is None:
+        raise OutputError(
+            "none of these runs has a pruning curve of its ranking",
+            where="figure",
+            fix="run `gradgene prune` in them first",
+        )
+    agreement = run_agreement(runs)
+    if agreement is not None:
+        printed["agreement of the runs"] = agreement
     if genes is not None:
-        tables[f"best genes over {genes['n_donors'].max()} donors"] = genes.head(TOP)[SHOWN]
-    for title, frame in tables.items():
+        printed[f"best genes over {genes['n_donors'].max()} donors"] = genes.head(TOP)[SHOWN]
+    for title, frame in printed.items():
         table = Table(*frame.columns, title=title)
         for row in frame.itertuples(index=False):
             table.add_row(*(v if isinstance(v, str) else f"{v:.3g}" for v in row))
         console.print(table)
-    if out is not None:
+    if out is not None and out.suffix:
         write_pooled(genes, out)
         console.print(f"genes:   {out}")
+    elif out is not None:
+        tables = {"runs": quality, "rankings": rankings, "genes": genes, "pruning": curves}
+        write_tables({**tables, "agreement": agreement}, out)
+        console.print(f"tables:  {out}")
+    file = figure or _beside(folders, out)
+    if file is not None and curves is not None:
+        draw_curves(runs, curves, file)
+        console.print(f"figure:  {file}")
 
 
-def _out(options: Options) -> Path | None:
-    """The file that `out=` names."""
-    out = None
+def _written(options: Options) -> tuple[Path | None, Path | None]:
+    """What `out=` and `figure=` name: a table or a folder, and a picture."""
+    kinds = {"out": ("", ".csv", ".parquet"), "figure": (".png", ".svg")}
+    found: dict[str, Path] = {}
     for override in options.overrides:
         key, _, value = override.partition("=")
-        if key != "out":
-            raise ConfigError("no such setting", where=key, expected="out=FILE")
-        out = Path(value).expanduser()
-        if out.suffix not in (".csv", ".parquet"):
-            raise ConfigError("no such kind of table", where="out", expected="a .csv or .parquet")
-    return out
+        if key not in kinds:
+            raise ConfigError("no such setting", where=key, expected="out=FILE or figure=FILE")
+        found[key] = Path(value).expanduser()
+        if found[key].suffix not in kinds[key]:
+            raise ConfigError(
+                f"no such kind of {'table' if key == 'out' else 'picture'}",
+                where=key,
+                expected="a .csv, a .parquet or a folder" if key == "out" else "a .png or .svg",
+                found=found[key].suffix,
+            )
+    return found.get("out"), found.get("figure")
+
+
+def _beside(folders: list[Path], out: Path | None) -> Path | None:
+    """Where the figure goes that nobody asked for by name; None for nowhere."""
+    if out is not None:
+        return out.with_name(f"{out.stem}_pruning.png") if out.suffix else out / "pruning.png"
+    parents = {folder.resolve().parent for folder in folders}
+    sweep = parents.pop()
+    # Hydra leaves this file in the folder of a sweep; elsewhere nothing is written unasked.
+    return sweep / "pruning.png" if not parents and (sweep / "multirun.yaml").is_file() else None
+
+
+def draw_curves(runs: list[RunFiles], curves: pd.DataFrame, file: Path) -> None:
+    """One figure of the joined pruning curves of `runs`, as PNG and SVG beside each other."""
+    chances = {float((run.metrics or {}).get("pruning/chance", 0.5)) for run in runs}
+    chance = chances.pop() if len(chances) == 1 else None
+    figure = pruning_orders(curves, chance=chance, main=str(curves["ranking"].iloc[0]))
+    for suffix in (".svg", ".png"):
+        write_picture(figure, file.with_suffix(suffix))
+
+
+def write_tables(tables: dict[str, pd.DataFrame | None], folder: Path) -> None:
+    """Write every table that there is to `<folder>/<name>.csv`."""
+    for name, frame in tables.items():
+        if frame is not None:
+            with atomic_path(folder / f"{name}.csv") as temporary:
+                frame.to_csv(temporary, index=False)
 
 
 def pooled_genes(runs: list[RunFiles]) -> pd.DataFrame | None:
@@ -151,7 +207,7 @@ def compare_runs(runs: list[RunFiles]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def ranking_row(run: RunFiles) -> dict[str, dict[str, float]]:
-    """Ranking -> figures of one run; random draws are averaged."""
+    """Ranking -> figures of one run; random draws are averaged, leaking rankings marked."""
     found: dict[str, dict[str, float]] = {}
     for key, value in (run.metrics or {}).items():
         if key.startswith("recovery/"):
@@ -159,7 +215,8 @@ def ranking_row(run: RunFiles) -> dict[str, dict[str, float]]:
             found.setdefault(name, {})[f"known of top {top}"] = float(value)
     if run.curves is None:
         return found
-    both = run.curves[(run.curves["arm"] == "both") & (run.curves["metric"] == "balanced_accuracy")]
+    curves = mark_leaks(run.curves)
+    both = curves[(curves["arm"] == "both") & (curves["metric"] == "balanced_accuracy")]
     for order, ratio in POINTS:
         at = both[(both["order"] == order) & ((both["ratio"] - ratio).abs() < 1e-9)]
         label = f"{'keep best' if order == 'lowest_first' else 'drop best'} " + (

@@ -1,4 +1,4 @@
-"""`gradgene study`: train, attribute, prune and report, skipping what is done."""
+"""`gradgene study`: train, attribute, prune, evaluate and report, skipping what is done."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from rich.table import Table
 
 from gradgene.commands.attribute import attribute, check_attribution, plan_pairs
 from gradgene.commands.binding import build
+from gradgene.commands.evaluate import check_evaluation, evaluate
+from gradgene.commands.evaluate_sanity import refuse_insane
 from gradgene.commands.options import Options
 from gradgene.commands.prune import check_pruning, prune_genes
 from gradgene.commands.tracking import tracker
 from gradgene.commands.train import train
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError
-from gradgene.reports import RunFiles, wandb, write_figures
+from gradgene.reports import RunFiles, leaks, wandb, write_figures
 
 __all__ = ["run"]
 
-STAGES = {"train": train, "attribute": attribute, "prune": prune_genes}
+STAGES = {"train": train, "attribute": attribute, "prune": prune_genes, "evaluate": evaluate}
 
 
 def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
@@ -36,7 +38,13 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
 
 
 def study(work: Workspace, cfg: DictConfig) -> None:
-    """Every stage that is not done, then figures, report and tracker."""
+    """Every stage that is not done, then figures, report and tracker.
+
+    Raises
+    ------
+    GradgeneError
+        At the very end, of a run that failed its sanity checks.
+    """
     work.refuse_other_training()
     changed = [name for name in STAGES if not work.is_done(name)]
     if "attribute" in changed:
@@ -55,6 +63,7 @@ def study(work: Workspace, cfg: DictConfig) -> None:
         with work.console.status("logging to Weights & Biases"):
             log(logger, files, figures)
     summarise(work, files, report)
+    refuse_insane(work)
 
 
 def check_choices(work: Workspace) -> None:
@@ -63,6 +72,7 @@ def check_choices(work: Workspace) -> None:
         build(work.cfg[section])
     check_attribution(work)
     check_pruning(work)
+    check_evaluation(work)
     for key in ("pairs.file", "ranking.file"):
         file = OmegaConf.select(work.cfg, key)
         if file is not None and not Path(file).expanduser().is_file():
@@ -87,15 +97,16 @@ def summarise(work: Workspace, files: RunFiles, report: Path | None) -> None:
             genes.add_row(str(row.rank), str(row.gene), f"{row.score:+.4f}", str(row.direction))
         console.print(genes)
     if files.summary is not None:
-        console.print(areas(files.summary))
+        console.print(areas(files.summary, leaks(files)))
     console.print(f"results: {work.folder}")
     if report is not None:
         console.print(f"report:  {report.resolve().as_uri()}")
 
 
-def areas(summary: pd.DataFrame) -> Table:
+def areas(summary: pd.DataFrame, leaking: bool = False) -> Table:
     """Area between each ranking's curve of balanced accuracy and random's."""
-    table = Table("ranking", "lowest first", "highest first", title="pruning: area against random")
+    title = "pruning: area against random" + (", rankings leak the label" if leaking else "")
+    table = Table("ranking", "lowest first", "highest first", title=title)
     both = summary[(summary["arm"] == "both") & (summary["metric"] == "balanced_accuracy")]
     wide = both.pivot_table(index="ranking", columns="order", values="area", sort=False)
     for name, row in wide.iterrows():

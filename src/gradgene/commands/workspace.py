@@ -39,7 +39,8 @@ __all__ = ["Workspace"]
 SECTIONS = {
     "train": ("study", "data", "model", "checkpoint", "finetune", "objective", "trainer"),
     "attribute": ("attribution", "baseline", "pairs", "ranking", "flags"),
-    "prune": ("pruning", "ranking", "evaluation"),
+    "prune": ("pruning", "ranking"),
+    "evaluate": ("evaluation",),
 }
 #: Facts of a study that change no number of the trained model.
 NOT_FOR_TRAINING = ("name", "compare", "match_on", "by", "batch")
@@ -66,7 +67,11 @@ class Workspace(RunFolder):
     METRICS: ClassVar = {
         "train": ("test/", "calibration/"),
         "attribute": ("pairs/", "attribution/"),
-        "prune": ("pruning/", "recovery/", "effects/"),
+        "prune": ("pruning/",),
+        "evaluate": (
+            *("recovery/", "effects/", "faithfulness/", "sanity/", "stability/"),
+            *("agreement/", "interactions/"),
+        ),
     }
 
     def __init__(
@@ -79,7 +84,8 @@ class Workspace(RunFolder):
         self._check_trainer()
         self._check_leaves()
         self.settings: AttributionSettings = build(cfg.attribution)
-        leaves = {leaf.method.name: leaf for leaf in map(self._compared, self.facts.compare)}
+        named = [self.attribution_leaf(name, "study.compare") for name in self.facts.compare]
+        leaves = {leaf.method.name: leaf for leaf in named}
         leaves.pop(self.settings.method.name, None)
         self.compared = list(leaves.values())
         seed_everything(self.facts.seed)
@@ -168,17 +174,22 @@ class Workspace(RunFolder):
         parts.append({k: v for k, v in plain["callbacks"].items() if k != "progress"})
         model = build(self.cfg.model)
         parts.append(stamp(str(model.file())) if isinstance(model, PretrainedModel) else None)
-        if stage in ("attribute", "prune"):
+        if stage != "train":
             plain["attribution"].pop("keep_every_s", None)  # how often, not what
             compared = [str(replace(a, keep_every_s=0.0)) for a in self.compared]
             parts += [plain.get(s) for s in SECTIONS["attribute"]]
             parts += [plain["study"]["match_on"], batch, compared]
             parts += self._stamps("pairs.file", "flags.symbols", "flags.foreign.markers")
-        if stage == "prune":
+        if stage in ("prune", "evaluate"):
             parts += [plain.get(s) for s in SECTIONS["prune"]]
-            files = ("ranking.file", "evaluation.known_genes", "evaluation.effects.file")
-            parts += self._stamps(*files)
+            parts += self._stamps("ranking.file")
+        if stage == "evaluate":
+            parts += [plain.get(s) for s in SECTIONS["evaluate"]]
+            parts += self._stamps("evaluation.known_genes", "evaluation.effects.file")
             parts += [stamp(file) for file in plain["evaluation"].get("gene_sets") or ()]
+            also = (plain["evaluation"].get("faithfulness") or {}).get("also") or ()
+            leaves = [self.attribution_leaf(name, "evaluation.faithfulness.also") for name in also]
+            parts += [str(replace(leaf, keep_every_s=0.0)) for leaf in leaves]
         return settings_hash(parts)
 
     def pooling_key(self, settings: AttributionSettings) -> str:
@@ -204,7 +215,7 @@ class Workspace(RunFolder):
             If the folder holds a training of another configuration; nothing is written then.
         """
         weights = weights_file(self.checkpoint) if self.checkpoint.exists() else None
-        facts = provenance(None, weights, self.key("prune"), self.device)
+        facts = provenance(None, weights, self.key("evaluate"), self.device)
         self.write_config({**facts, "data": self.data_facts})
 
     @cached_property
@@ -272,13 +283,20 @@ class Workspace(RunFolder):
                     found=str(self.cfg[section]["_target_"]),
                 )
 
-    def _compared(self, name: str) -> AttributionSettings:
+    def attribution_leaf(self, name: str, where: str) -> AttributionSettings:
+        """The attribution of the study by the method of another leaf.
+
+        Raises
+        ------
+        ConfigError
+            Naming the key `where`, if there is no such leaf.
+        """
         file = conf_dir() / "attribution" / f"{name}.yaml"
         if not file.is_file():
             leaves = [f.stem for f in file.parent.glob("*.yaml")]
             raise ConfigError(
                 f"no attribution {name!r}",
-                where="study.compare",
+                where=where,
                 expected=f"one of {closest(name, leaves)}",
             )
         node = OmegaConf.create({"attribution": OmegaConf.load(file)})

@@ -1,4 +1,4 @@
-"""What a ranking is judged against: one leaf of `conf/evaluation/`."""
+"""What a study is judged by: one leaf of `conf/evaluation/`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import pandas as pd
 
 from gradgene.errors import ConfigError
 from gradgene.evaluation.effects import KnownEffects
+from gradgene.evaluation.faithfulness import Faithfulness
+from gradgene.evaluation.interactions import Interactions
 from gradgene.evaluation.recovery import read_known_genes
+from gradgene.evaluation.sanity import Sanity
+from gradgene.evaluation.stability import Stability
 from gradgene.genes import GeneSets
 
 __all__ = ["Evaluation", "Evidence"]
@@ -35,7 +39,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Evaluation of rankings against what is known of the contrast.
+    """What a study is judged by: what is known of the contrast, and what its own model says.
 
     Parameters
     ----------
@@ -48,6 +52,14 @@ class Evaluation:
     gene_sets
         GMT files: which of their sets the best genes of the main method fall into. Needs the
         extra `enrichment`.
+    faithfulness
+        Whether the model follows the genes that the scores name; or None.
+    sanity
+        Whether random weights, genes or labels would give the same ranking; or None.
+    stability
+        Whether other pairs, donors or methods would give the same ranking; or None.
+    interactions
+        Which of the best genes the model reads together; or None.
 
     Raises
     ------
@@ -59,6 +71,10 @@ class Evaluation:
     top_k: int = 30
     effects: KnownEffects | None = None
     gene_sets: tuple[str, ...] = ()
+    faithfulness: Faithfulness | None = None
+    sanity: Sanity | None = None
+    stability: Stability | None = None
+    interactions: Interactions | None = None
 
     def __post_init__(self) -> None:
         if self.top_k < 1:

@@ -10,6 +10,7 @@ from gradgene.pairs.baselines import (
     ZeroBaseline,
 )
 from gradgene.pairs.blending import BlendedBatch, blend
+from gradgene.pairs.blind import blind_pairs
 from gradgene.pairs.plan import PairPlan
 from gradgene.pairs.sampling import PairSampler
 
@@ -25,4 +26,5 @@ __all__ = [
     "Pass",
     "ZeroBaseline",
     "blend",
+    "blind_pairs",
 ]

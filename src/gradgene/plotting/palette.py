@@ -35,9 +35,12 @@ __all__ = [
 PALETTE = {
     "main": "#0072B2",
     "hvg": "#E69F00",
+    "hvg_batch": "#9A6A00",
     "deg": "#D55E00",
+    "deg_pseudobulk": "#8A3D00",
     "expression": "#222222",
     "random": "#8C8C8C",
+    "random_matched": "#B9B9B9",
     "up": "#D55E00",
     "down": "#0072B2",
     "unknown": "#8C8C8C",
@@ -61,9 +64,18 @@ METRIC_NAMES = {
     "recall": "Recall",
     "probability": "Mean probability of the true label",
     "auroc": "AUROC",
+    "probability_drop": "Drop of the true label's probability",
 }
 #: Rankings that involve no model.
-CONTROLS = ("hvg", "deg", "expression", "random")
+CONTROLS = (
+    "hvg",
+    "hvg_batch",
+    "deg",
+    "deg_pseudobulk",
+    "expression",
+    "random",
+    "random_matched",
+)
 _DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.6)),
@@ -167,15 +179,19 @@ def ranking_styles(rankings: Sequence[str], main: str | None = None) -> dict[str
     for name in rankings:
         method = name.split("/")[0]
         if name in CONTROLS:
-            style = {"color": PALETTE[name], "linestyle": "-", "linewidth": 1.6, "zorder": 2.5}
+            dash = _DASHES[1] if "_" in name else "-"  # a finer kind of the control before it
+            style = {"color": PALETTE[name], "linestyle": dash, "linewidth": 1.6, "zorder": 2.5}
         elif name == main:
             style = {"color": PALETTE["main"], "linestyle": "-", "linewidth": 2.8, "zorder": 4}
         else:
-            others = len([m for m in colours if main is None or m != main.split("/")[0]])
-            colour = colours.setdefault(method, COMPARED[others % len(COMPARED)])
+            others = [m for m in colours if main is None or m != main.split("/")[0]]
+            place = others.index(method) if method in others else len(others)
+            colour = colours.setdefault(method, COMPARED[place % len(COMPARED)])
             nth = used.get(method, 0)
             used[method] = nth + 1
-            dash = _DASHES[nth % len(_DASHES)]
+            # Methods that must share a colour differ in dashes as well.
+            shared = 0 if method == (main or "").split("/")[0] else place // len(COMPARED)
+            dash = _DASHES[(nth + shared) % len(_DASHES)]
             style = {"color": colour, "linestyle": dash, "linewidth": 1.6, "zorder": 3}
         styles[name] = style
     return styles

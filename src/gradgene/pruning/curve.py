@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,24 +13,40 @@ from scipy import stats
 from gradgene import plotting
 from gradgene.errors import RankingError
 
-__all__ = ["CURVE_COLUMNS", "PruningCurve"]
+__all__ = ["CURVE_COLUMNS", "DONOR_COLUMNS", "SUMMARY_COLUMNS", "PruningCurve"]
 
 CURVE_COLUMNS = (
     "ranking draw order ratio arm metric value ci_low ci_high n_cells n_donors rank_source split "
     "seed"
 ).split()
+DONOR_COLUMNS = "ranking draw order ratio arm metric donor value".split()
+SUMMARY_COLUMNS = "ranking order arm metric area ci_low ci_high interval_over n_donors".split()
+#: So many draws or donors make an interval.
+LEAST = 3
 
 
 @dataclass(frozen=True)
 class PruningCurve:
-    """Curves of several rankings; `frame` has the columns `CURVE_COLUMNS`."""
+    """Curves of several rankings.
+
+    Attributes
+    ----------
+    frame
+        One row a point, with the columns `CURVE_COLUMNS`. Intervals are t-intervals of the mean
+        over donors, where three donors have a value.
+    by_donor
+        The same points of each donor's cells alone, with the columns `DONOR_COLUMNS`; None where
+        they are not known.
+    """
 
     frame: pd.DataFrame
+    by_donor: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
-        missing = [c for c in CURVE_COLUMNS if c not in self.frame.columns]
-        if missing:
-            raise RankingError(f"the pruning curve lacks {', '.join(missing)}")
+        for frame, columns in ((self.frame, CURVE_COLUMNS), (self.by_donor, DONOR_COLUMNS)):
+            missing = [] if frame is None else [c for c in columns if c not in frame.columns]
+            if missing:
+                raise RankingError(f"the pruning curve lacks {', '.join(missing)}")
 
     def to_pandas(self) -> pd.DataFrame:
         """A copy of the curves."""
@@ -46,30 +63,60 @@ class PruningCurve:
     def summary(self) -> pd.DataFrame:
         """Area between each ranking's curve and the mean random curve, by order, arm and metric.
 
-        Positive areas mean that more of the metric was kept than by random genes. The interval
-        is a t-interval over the random draws (null with fewer than three).
+        Positive areas mean that more of the metric was kept than by random genes (of
+        `probability_drop`: that more was lost). `area` is of all cells together. The interval is a
+        t-interval of the mean over donors of the area between the curves of that donor's cells
+        (`interval_over` "donors"), where three donors have both curves whole. Otherwise, and for
+        "random" itself, it is one over the random draws ("draws"), which says nothing of other
+        donors; with fewer than three draws there is none (null).
         """
         rows = []
-        for keys, frame in self.frame.groupby(["order", "arm", "metric"], sort=False):
+        donors = {} if self.by_donor is None else dict(_groups(self.by_donor))
+        for keys, frame in _groups(self.frame):
             wide = frame.pivot_table(index="ratio", columns=["ranking", "draw"], values="value")
             wide = wide.dropna()
             if "random" not in wide.columns.get_level_values(0) or len(wide) < 2:
                 continue
-            random = wide["random"]
+            of_donors = _donor_areas(donors[keys], wide.index) if keys in donors else {}
             for ranking in wide.columns.get_level_values(0).unique():
                 mean = wide[ranking].mean(axis=1)
-                areas = np.trapezoid(random.rsub(mean, axis=0), wide.index.to_numpy(), axis=0)
-                low, high = _t_interval(areas)
-                rows.append((ranking, *keys, float(areas.mean()), low, high))
-        return pd.DataFrame(rows, columns="ranking order arm metric area ci_low ci_high".split())
+                areas = np.trapezoid(wide["random"].rsub(mean, axis=0), wide.index, axis=0)
+                by_donor = of_donors.get(str(ranking), np.empty(0))
+                over = "donors" if len(by_donor) >= LEAST else "draws"
+                low, high = _t_interval(by_donor if over == "donors" else areas)
+                row = (ranking, *keys, float(areas.mean()), low, high)
+                rows.append((*row, over if np.isfinite(low) else None, len(by_donor)))
+        return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
     def plot(self, order: str = "lowest_first", metric: str = "balanced_accuracy") -> Figure:
         """One line per ranking against the share of genes removed."""
         return plotting.pruning_curves(self.frame, order, metric=metric)
 
 
+def _groups(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], pd.DataFrame]]:
+    """(order, arm, metric) and the rows of each."""
+    for (order, arm, metric), rows in frame.groupby(["order", "arm", "metric"], sort=False):
+        yield (str(order), str(arm), str(metric)), rows
+
+
+def _donor_areas(frame: pd.DataFrame, ratios: pd.Index) -> dict[str, np.ndarray]:
+    """Ranking -> (donors,) area to random of each donor that has both curves at all ratios."""
+    drawn = frame.groupby(["ranking", "donor", "ratio"], sort=False)["value"].mean()
+    wide = drawn.unstack("ratio").reindex(columns=ratios).dropna()
+    if "random" not in wide.index.get_level_values("ranking"):
+        return {}
+    random = wide.loc["random"]
+    areas = {}
+    for ranking in wide.index.get_level_values("ranking").unique():
+        if ranking != "random":  # its mean is no different from itself
+            off = (wide.loc[ranking] - random).dropna()
+            areas[str(ranking)] = np.trapezoid(off.to_numpy(), ratios.to_numpy(), axis=1)
+    return areas
+
+
 def _t_interval(values: np.ndarray) -> tuple[float, float]:
-    if len(values) < 3:
+    """t-interval of the mean of three values or more; NaN of fewer."""
+    if len(values) < LEAST:
         return float("nan"), float("nan")
     reach = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - reach), float(values.mean() + reach)

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torchmetrics.functional import classification
+from scipy import stats
 
 from gradgene.pruning.predict import Predictions
 
-__all__ = ["arm_metrics", "contrast_accuracy"]
+__all__ = ["METRICS", "arm_metrics", "contrast_accuracy"]
+
+#: Names of all metrics; the last two are of both arms together only.
+METRICS = (
+    "accuracy f1 precision recall probability probability_drop balanced_accuracy auroc".split()
+)
 
 
 def arm_metrics(
-    predictions: Predictions, truth_n: np.ndarray, input_label: str, baseline_label: str
+    predictions: Predictions,
+    truth_n: np.ndarray,
+    input_label: str,
+    baseline_label: str,
+    whole_n: np.ndarray | None = None,
 ) -> dict[tuple[str, str], float]:
     """(arm, metric) -> value for cells of the two labels of a contrast.
+
+    `accuracy`, `f1`, `precision` and `recall` are weighted over the true labels, as the paper's.
+    `probability` is the mean probability of the true label, `probability_drop` the mean of what it
+    was on the whole panel less what it is now (positive where the cut took evidence away).
 
     Parameters
     ----------
@@ -24,49 +36,58 @@ def arm_metrics(
         (cells,) index of the true label among `predictions.labels`.
     input_label, baseline_label
         The arms. Each arm has one true class, so there recall equals accuracy and precision is
-        degenerate, as in the paper; `both` is where balanced accuracy and AUROC mean something.
+        degenerate (1 or 0), as in the paper; `both` is where balanced accuracy (mean of the two
+        arms' accuracies) and AUROC (of the input label's probability) mean something.
+    whole_n
+        (cells,) probability of the true label on the whole panel; None for no drop.
     """
-    of = {
-        "input": truth_n == predictions.labels.index(input_label),
-        "baseline": truth_n == predictions.labels.index(baseline_label),
-    }
+    u, v = (predictions.labels.index(label) for label in (input_label, baseline_label))
+    of = {"input": truth_n == u, "baseline": truth_n == v}
     of["both"] = of["input"] | of["baseline"]
+    p_nc = predictions.probabilities_nc
+    true_n = p_nc[np.arange(len(p_nc)), truth_n]
+    said_n = p_nc.argmax(axis=1)
     values: dict[tuple[str, str], float] = {}
-    p_nc, t_n = torch.from_numpy(predictions.probabilities_nc), torch.from_numpy(truth_n).long()
     for arm, rows in of.items():
         if not rows.any():
             continue
-        p, t = p_nc[rows], t_n[rows]
-        for name, value in _label_metrics(p, t).items():
+        for name, value in _weighted(said_n[rows], truth_n[rows], p_nc.shape[1]).items():
             values[arm, name] = value
-        values[arm, "probability"] = float(p[torch.arange(len(t)), t].mean())
+        values[arm, "probability"] = float(true_n[rows].mean(dtype=np.float64))
+        if whole_n is not None:
+            drop_n = whole_n[rows].astype(np.float64) - true_n[rows]
+            values[arm, "probability_drop"] = float(drop_n.mean())
     if of["input"].any() and of["baseline"].any():
         recalls = [values[arm, "accuracy"] for arm in ("input", "baseline")]
         values["both", "balanced_accuracy"] = sum(recalls) / 2
-        values["both", "auroc"] = _auroc(
-            p_nc[of["both"]], t_n[of["both"]], predictions, input_label
-        )
+        values["both", "auroc"] = _auroc(p_nc[of["both"], u], truth_n[of["both"]] == u)
     return values
 
 
-def _label_metrics(p_nc: torch.Tensor, t_n: torch.Tensor) -> dict[str, float]:
-    n = p_nc.shape[1]
+def _weighted(said_n: np.ndarray, truth_n: np.ndarray, n_labels: int) -> dict[str, float]:
+    """Metrics of each true label, weighted by how many cells have it; 0 for 0/0.
+
+    Those of scikit-learn and torchmetrics with `average="weighted"` (tested), from one count of
+    cells by label and prediction: there are thousands of points and donors.
+    """
+    counts_tc = np.bincount(truth_n * n_labels + said_n, minlength=n_labels**2)
+    counts_tc = counts_tc.reshape(n_labels, n_labels)
+    right_c, true_c, said_c = counts_tc.diagonal(), counts_tc.sum(axis=1), counts_tc.sum(axis=0)
+    weight_c = true_c / len(truth_n)
+    recall = float(right_c.sum() / len(truth_n))
     return {
-        "accuracy": float(
-            classification.multiclass_accuracy(p_nc, t_n, num_classes=n, average="micro")
-        ),
-        "f1": float(classification.multiclass_f1_score(p_nc, t_n, n, average="weighted")),
-        "precision": float(classification.multiclass_precision(p_nc, t_n, n, average="weighted")),
-        "recall": float(classification.multiclass_recall(p_nc, t_n, n, average="weighted")),
+        "accuracy": recall,
+        "f1": float((weight_c * 2 * right_c / np.maximum(true_c + said_c, 1)).sum()),
+        "precision": float((weight_c * right_c / np.maximum(said_c, 1)).sum()),
+        "recall": recall,
     }
 
 
-def _auroc(
-    p_nc: torch.Tensor, t_n: torch.Tensor, predictions: Predictions, input_label: str
-) -> float:
-    """AUROC of the input's label over cells of both arms."""
-    u = predictions.labels.index(input_label)
-    return float(classification.binary_auroc(p_nc[:, u].contiguous(), (t_n == u).long()))
+def _auroc(score_n: np.ndarray, positive_n: np.ndarray) -> float:
+    """Share of (positive, negative) cells in the right order, ties counting half (Mann–Whitney)."""
+    n = int(positive_n.sum())
+    above = stats.rankdata(score_n)[positive_n].sum() - n * (n + 1) / 2
+    return float(above / (n * (len(positive_n) - n)))
 
 
 def contrast_accuracy(

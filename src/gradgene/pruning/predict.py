@@ -1,16 +1,28 @@
-"""What a model says of many cells, in batches of similar length."""
+"""What a model says of many cells, or of many cuts of them, in batches of similar length."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gradgene.models import PhenotypeGeneTransformer
+from gradgene.pruning.cutting import CellCuts, Cuts
+from gradgene.pruning.nested import nested_groups, read_nested
 from gradgene.tokens import TokenBatch, length_batches, mask_category
 
-__all__ = ["Predictions", "predict"]
+__all__ = ["Nothing", "Predictions", "Progress", "Track", "predict", "predict_cuts"]
+
+#: Wraps a list of pieces of work, in a progress bar for example.
+Track = Callable[[Sequence[Any]], Iterable[Any]]
+#: Logits of some cuts of cells for a category.
+Read = Callable[[PhenotypeGeneTransformer, CellCuts, Cuts, str], Tensor]
+#: Batches, or groups of nested cuts, whose probabilities are kept together.
+JOBS_A_PIECE = 32
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,28 @@ class Predictions:
     labels: tuple[str, ...]
 
 
-@torch.no_grad()
+class Progress(Protocol):
+    """Keeps pieces of an unfinished work by their names."""
+
+    def read(self, name: str) -> np.ndarray | None:
+        """The piece of this name; None if it was not kept whole."""
+
+    def write(self, name: str, piece: np.ndarray) -> None:
+        """Keep a piece."""
+
+
+class Nothing:
+    """A `Progress` that keeps nothing."""
+
+    def read(self, name: str) -> np.ndarray | None:
+        """No piece."""
+        return None
+
+    def write(self, name: str, piece: np.ndarray) -> None:
+        """Forget it."""
+
+
+@torch.inference_mode()
 def predict(
     model: PhenotypeGeneTransformer, tokens: TokenBatch, category: str, batch_tokens: int
 ) -> Predictions:
@@ -44,6 +77,94 @@ def predict(
     probabilities = torch.empty(len(tokens), len(ids))
     for rows in length_batches(tokens.n_tokens_n, batch_tokens):
         batch = masked.take(rows).to(device)
-        logits = model.read(model.embed(batch), batch.attention_mask_nt, category)
-        probabilities[rows] = logits[:, ids].float().softmax(dim=1).cpu()
+        logits_nv = model.read(model.embed(batch), batch.attention_mask_nt, category)
+        probabilities[rows] = _probabilities(logits_nv, ids).cpu()
     return Predictions(probabilities.numpy(), vocabulary.categories[category])
+
+
+@torch.inference_mode()
+def predict_cuts(
+    model: PhenotypeGeneTransformer,
+    cells: CellCuts,
+    cuts: Cuts,
+    category: str,
+    batch_tokens: int,
+    *,
+    track: Track = iter,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Predict the masked `category` of cells after each cut, rows as in `cuts`.
+
+    Cuts of all cells, orders and lengths go into one list, of which equal ones are predicted once
+    and those of similar length together, so that there is next to no padding. Where that is faster,
+    all cuts of a cell by an order share the work that they have in common (see `nested`).
+
+    Parameters
+    ----------
+    model
+        In evaluation mode; decides the device.
+    batch_tokens
+        Padded tokens per forward pass.
+    track
+        Wraps the pieces of work.
+    progress
+        Where pieces done are kept, and looked for first.
+
+    Returns
+    -------
+    numpy.ndarray
+        (cuts, labels) float32 softmax over the labels of the category.
+
+    Raises `TokenError` for an unknown category.
+    """
+    vocabulary, progress = model.vocabulary, Nothing() if progress is None else progress
+    ids, device = list(vocabulary.label_ids(category)), next(model.parameters()).device
+    found_vc = np.empty((len(cuts), len(ids)), dtype=np.float32)
+    if not len(cuts):
+        return found_vc
+    first, which = cells.distinct(cuts)
+    cuts = cuts.take(first)
+    masked, _ = mask_category(cells.tokens, vocabulary, category)
+    cells = CellCuts(masked, cells.place_og, cells.removal, cells.mask_id)
+    jobs = _jobs(model, cells, cuts, batch_tokens)
+    pieces = [jobs[i : i + JOBS_A_PIECE] for i in range(0, len(jobs), JOBS_A_PIECE)]
+    digest = "" if isinstance(progress, Nothing) else cells.digest(cuts)
+    here, shown = cells.to(device), cuts.to(device)
+    distinct_vc = np.empty((len(cuts), len(ids)), dtype=np.float32)
+    for i, piece in enumerate(track(pieces)):
+        name = f"{digest}-{batch_tokens}-{i}"
+        kept_vc = progress.read(name)
+        if kept_vc is None:
+            logits = (read(model, here, shown.take(at.to(device)), category) for read, at in piece)
+            kept_vc = torch.cat([_probabilities(x_nv, ids) for x_nv in logits]).cpu().numpy()
+            progress.write(name, kept_vc)
+        distinct_vc[torch.cat([at for _, at in piece]).numpy()] = kept_vc
+    each_vc: np.ndarray = distinct_vc[which.numpy()]
+    return each_vc
+
+
+def _jobs(
+    model: PhenotypeGeneTransformer, cells: CellCuts, cuts: Cuts, batch_tokens: int
+) -> list[tuple[Read, Tensor]]:
+    """Which cuts are read together, and how; every cut once."""
+    together = nested_groups(model, cells, cuts)
+    alone_v = torch.ones(len(cuts), dtype=torch.bool)
+    for group in together:
+        alone_v[group] = False
+    alone = alone_v.nonzero()[:, 0]
+    batches = length_batches(cells.n_tokens(cuts.take(alone)), batch_tokens)
+    jobs: list[tuple[Read, Tensor]] = [(read_nested, group) for group in together]
+    return [*jobs, *((_read_shown, alone[rows]) for rows in batches)]
+
+
+def _read_shown(
+    model: PhenotypeGeneTransformer, cells: CellCuts, cuts: Cuts, category: str
+) -> Tensor:
+    """Logits (cuts, input ids) of cells as they look after the cuts."""
+    shown = cells.show(cuts)
+    return model.read(model.embed(shown), shown.attention_mask_nt, category)
+
+
+def _probabilities(logits_nv: Tensor, ids: list[int]) -> Tensor:
+    """(cells, labels) softmax over the labels of a category."""
+    return logits_nv[:, ids].float().softmax(dim=1)

@@ -2,108 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 
 from gradgene.cells import Cells
-from gradgene.errors import ConfigError, closest
-from gradgene.genes import donor_interval
 from gradgene.models import PhenotypeGeneTransformer
-from gradgene.pruning.curve import CURVE_COLUMNS, PruningCurve
-from gradgene.pruning.metrics import arm_metrics
-from gradgene.pruning.predict import Predictions, predict
+from gradgene.pruning.curve import PruningCurve
+from gradgene.pruning.cutting import CellCuts, Cuts
+from gradgene.pruning.points import Arms, Point, curve_of
+from gradgene.pruning.predict import Progress, Track, predict_cuts
 from gradgene.pruning.ranking import GeneRanking
+from gradgene.pruning.settings import PruningSettings, n_kept
 from gradgene.tokens import TokenBatch, Tokenizer
 
-__all__ = ["ORDERS", "Judged", "PruningSettings", "prune"]
-
-ORDERS = ("lowest_first", "highest_first")
-Order = Literal["lowest_first", "highest_first", "both"]
-Control = Literal["hvg", "deg", "expression", "random"]
-Removal = Literal["delete", "mask"]
-
-
-@dataclass(frozen=True)
-class PruningSettings:
-    """How far, in which order and by what to prune.
-
-    Parameters
-    ----------
-    ratios
-        Shares of the panel removed, in [0, 1): one list for every order, or a list by order.
-    order
-        "lowest_first", "highest_first" or "both".
-    rankings
-        Attribution rankings to prune by: "main" for the main one and the default importance of
-        every compared method, "all" for every meaningful importance of every method, signed and
-        absolute, or a list of names `<method>/<importance>[/abs]`.
-    controls
-        Control rankings beside them; intervals and areas need "random".
-    n_random
-        Number of random orders.
-    rank_source
-        "held_out": one global ranking, made on other donors' or cells' pairs than those judged.
-    removal
-        "delete" takes the tokens out; "mask" hides their expression behind `[MASK]`.
-    batch_tokens
-        Padded tokens per forward pass.
-
-    Raises
-    ------
-    ConfigError
-        For shares outside [0, 1), an order without shares, or an unknown order or removal.
-    """
-
-    ratios: tuple[float, ...] | dict[str, tuple[float, ...]]
-    order: Order = "both"
-    rankings: Literal["main", "all"] | tuple[str, ...] = "main"
-    controls: tuple[Control, ...] = ("hvg", "deg", "random")
-    n_random: int = 10
-    rank_source: Literal["held_out"] = "held_out"
-    removal: Removal = "delete"
-    batch_tokens: int = 8192
-
-    def __post_init__(self) -> None:
-        for name, valid in (("order", get_args(Order)), ("removal", get_args(Removal))):
-            value = str(getattr(self, name))
-            if value not in valid:
-                raise ConfigError(
-                    f"unknown {name} {value!r}",
-                    where=f"pruning.{name}",
-                    expected=f"one of {closest(value, valid)}",
-                )
-        if not self.grid:
-            raise ConfigError(f"no shares for the order {self.order}", where="pruning.ratios")
-        for order, ratios in self.grid.items():
-            wrong = [r for r in ratios if not 0 <= r < 1]
-            if wrong or not ratios or order not in ORDERS:
-                raise ConfigError(
-                    "not a pruning grid",
-                    where="pruning.ratios",
-                    expected=f"shares in [0, 1) for {' and '.join(ORDERS)}",
-                    found=f"{order}: {list(ratios)}",
-                )
-
-    @property
-    def grid(self) -> dict[str, tuple[float, ...]]:
-        """Order -> increasing ratios."""
-        by_order = (
-            {k: tuple(v) for k, v in self.ratios.items()}
-            if isinstance(self.ratios, dict)
-            else {order: tuple(self.ratios) for order in ORDERS}
-        )
-        wanted = ORDERS if self.order == "both" else (self.order,)
-        # An order of another name is kept here, for the check above to refuse it.
-        return {
-            order: tuple(sorted(set(ratios)))
-            for order, ratios in by_order.items()
-            if order in wanted or order not in ORDERS
-        }
+__all__ = ["Judged", "places", "prune", "window"]
 
 
 @dataclass(frozen=True)
@@ -152,83 +67,84 @@ def prune(
     judged: Judged,
     rankings: Sequence[GeneRanking],
     settings: PruningSettings,
-    track: Callable[[Iterable[GeneRanking]], Iterable[GeneRanking]] = iter,
+    track: Track = iter,
+    progress: Progress | None = None,
 ) -> PruningCurve:
     """Predict the judged cells on what is left of the panel, for every ranking, order and ratio.
 
-    Equal sets of kept genes are predicted once. `track` may wrap the rankings in a progress bar.
-    The model must be in evaluation mode.
+    Cells of all rankings, orders and ratios are predicted together; where the same tokens of a
+    cell are left by several of them, once. The model must be in evaluation mode.
+
+    Parameters
+    ----------
+    model
+        Decides the device.
+    judged
+        The cells.
+    rankings
+        Orders of the model's panel, which may be of several draws.
+    settings
+        The grid; `rank_source` is only noted (see `prune_pairs`).
+    track
+        Wraps the pieces of work, in a progress bar for example.
+    progress
+        Where what is predicted is kept, for an interrupted call to go on there.
     """
-    done: dict[bytes, list[dict[str, object]]] = {}
-    rows: list[dict[str, object]] = []
-    for ranking in track(rankings):
-        for order, ratios in settings.grid.items():
-            for ratio in ratios:
-                keep_g = ranking.kept(ratio, order)
-                key = keep_g.tobytes()
-                if key not in done:
-                    kept_g, mask_id = torch.from_numpy(keep_g), model.vocabulary.mask_id
-                    tokens = _remove(judged.tokens, kept_g, settings.removal, mask_id)
-                    found = predict(model, tokens, judged.target, settings.batch_tokens)
-                    done[key] = _measure(found, judged)
-                at = {
-                    "ranking": ranking.name,
-                    "draw": ranking.draw,
-                    "order": order,
-                    "ratio": ratio,
-                    "rank_source": settings.rank_source,
-                    "split": judged.split,
-                    "seed": judged.seed,
-                }
-                rows += [{**at, **row} for row in done[key]]
-    return PruningCurve(pd.DataFrame(rows, columns=CURVE_COLUMNS))
-
-
-def _remove(tokens: TokenBatch, keep_g: torch.Tensor, removal: str, mask_id: int) -> TokenBatch:
-    if removal == "delete":
-        return tokens.keep_genes(keep_g)
-    hidden_nt = (tokens.gene_ids_nt >= 0) & ~keep_g[tokens.gene_ids_nt.clamp(min=0)]
-    return replace(tokens, input_ids_nt=tokens.input_ids_nt.masked_fill(hidden_nt, mask_id))
-
-
-def _measure(found: Predictions, judged: Judged) -> list[dict[str, object]]:
-    """Metrics over all judged cells, with a donor interval where three donors have a value."""
-    values = arm_metrics(found, judged.truth_n, judged.input, judged.baseline)
-    by_donor = [
-        arm_metrics(
-            Predictions(found.probabilities_nc[rows], found.labels),
-            judged.truth_n[rows],
-            judged.input,
-            judged.baseline,
-        )
-        for rows in _donor_rows(judged.donors_n)
-    ]
-    measured: list[dict[str, object]] = []
-    for (arm, metric), value in values.items():
-        of_donors = np.array([d[arm, metric] for d in by_donor if (arm, metric) in d])
-        interval = donor_interval(of_donors[:, None]) if len(of_donors) else None
-        measured.append(
-            {
-                "arm": arm,
-                "metric": metric,
-                "value": value,
-                "ci_low": float(interval.low[0]) if interval else float("nan"),
-                "ci_high": float(interval.high[0]) if interval else float("nan"),
-                "n_cells": _n_cells(judged, found, arm),
-                "n_donors": len(of_donors) if judged.donors_n is not None else None,
-            }
-        )
-    return measured
-
-
-def _donor_rows(donors_n: np.ndarray | None) -> list[np.ndarray]:
-    if donors_n is None:
-        return []
-    return [np.flatnonzero(donors_n == d) for d in sorted(set(donors_n.tolist()))]
-
-
-def _n_cells(judged: Judged, found: Predictions, arm: str) -> int:
-    wanted = {"input": [judged.input], "baseline": [judged.baseline]}.get(
-        arm, [judged.input, judged.baseline]
+    grid, n_genes = settings.points, len(model.vocabulary.genes)
+    n, n_points = len(judged.tokens), len(grid) * len(rankings)
+    cells = CellCuts(
+        judged.tokens.compact(),
+        torch.from_numpy(np.stack([places(r) for r in rankings]))
+        if rankings
+        else torch.zeros(1, n_genes, dtype=torch.int32),
+        settings.removal,
+        model.vocabulary.mask_id,
     )
-    return int(np.isin(judged.truth_n, [found.labels.index(label) for label in wanted]).sum())
+    cuts = _cuts(n, len(rankings), grid, n_genes)
+    p_vc = predict_cuts(
+        model, cells, cuts, judged.target, settings.batch_tokens, track=track, progress=progress
+    )
+    p_knc = p_vc.reshape(n_points + 1, n, -1)
+    labels = model.vocabulary.categories[judged.target]
+    arms = Arms(judged.truth_n, judged.donors_n, labels, judged.input, judged.baseline)
+
+    def points() -> Iterator[Point]:
+        whole_n = arms.true(p_knc[0])
+        for k, (order, ratio) in enumerate(grid * len(rankings)):
+            ranking = rankings[k // len(grid)]
+            at = {"ranking": ranking.name, "draw": ranking.draw, "order": order, "ratio": ratio}
+            yield Point(at, p_knc[k + 1], whole_n)
+
+    facts = {"rank_source": "held_out", "split": judged.split, "seed": judged.seed}
+    return curve_of(points(), arms, facts)
+
+
+def _cuts(n: int, n_rankings: int, grid: Sequence[tuple[str, float]], n_genes: int) -> Cuts:
+    """Every point of every ranking, of each of `n` cells.
+
+    The whole panel is first, which drops are measured from; it equals every ratio 0.
+    """
+    ranges = [(0, 0, n_genes)]
+    for i in range(n_rankings):
+        ranges += [(i, *window(order, ratio, n_genes)) for order, ratio in grid]
+    order_k, low_k, high_k = torch.tensor(ranges).T
+    return Cuts(
+        torch.arange(n).repeat(len(ranges)),
+        *(x_k.repeat_interleave(n) for x_k in (order_k, low_k, high_k)),
+    )
+
+
+def places(ranking: GeneRanking) -> np.ndarray:
+    """(genes,) int32: the place of each gene of the panel, from 0 for the most important."""
+    place_g = np.empty(len(ranking.genes), dtype=np.int32)
+    place_g[ranking.best_first] = np.arange(len(ranking.genes), dtype=np.int32)
+    return place_g
+
+
+def window(order: str, ratio: float, n: int) -> tuple[int, int]:
+    """The places [low, high) of `n` genes that are left after removing a share.
+
+    "lowest_first" leaves the most important genes, "highest_first" the least important.
+    """
+    kept = n_kept(ratio, n)
+    return (0, kept) if order == "lowest_first" else (n - kept, n)

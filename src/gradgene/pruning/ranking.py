@@ -1,30 +1,28 @@
-"""Orders of a model's genes, by attribution or by the field's usual controls."""
+"""The noun of pruning's input: an order of a model's genes."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import anndata as ad
 import numpy as np
 import pandas as pd
-import scanpy as sc
 
-from gradgene.cells import Cells
 from gradgene.errors import RankingError, closest
 from gradgene.genes import GeneTable
-from gradgene.modes import same_threads
 
-__all__ = [
-    "GeneRanking",
-    "RankingChoice",
-    "deg_ranking",
-    "expression_ranking",
-    "hvg_ranking",
-    "random_rankings",
-    "table_ranking",
+__all__ = ["GeneRanking", "RankingChoice", "RankingKind", "table_ranking"]
+
+RankingKind = Literal[
+    "attribution",
+    "hvg",
+    "hvg_batch",
+    "deg",
+    "deg_pseudobulk",
+    "expression",
+    "random",
+    "table",
 ]
 
 
@@ -35,7 +33,7 @@ class GeneRanking:
     Parameters
     ----------
     name
-        `<method>/<importance>[/abs]`, `hvg`, `deg`, `expression`, `random` or `table`.
+        `<method>/<importance>[/abs]`, the name of a control (see `controls`), or `table`.
     genes
         The panel, in the order of the model's gene ids.
     scores_g
@@ -127,7 +125,7 @@ class RankingChoice:
         attribution; 0 for no such test.
     """
 
-    kind: Literal["attribution", "hvg", "deg", "expression", "random", "table"] = "attribution"
+    kind: RankingKind = "attribution"
     importance: str | None = None
     sign: Literal["signed", "absolute"] = "signed"
     file: str | None = None
@@ -146,61 +144,6 @@ class RankingChoice:
                 expected="0 for none, or at least 2",
                 found=str(self.n_null),
             )
-
-
-def _anndata(cells: Cells) -> ad.AnnData:
-    return ad.AnnData(
-        X=cells.matrix_ng.copy(),
-        obs=cells.obs.copy(),
-        var=pd.DataFrame(index=pd.Index(cells.genes, dtype=object)),
-    )
-
-
-@same_threads()
-def hvg_ranking(cells: Cells) -> GeneRanking:
-    """Genes by scanpy's normalised dispersion (`flavor="seurat"`) on log-normalised cells."""
-    adata = _anndata(cells)
-    sc.pp.highly_variable_genes(adata, flavor="seurat")
-    dispersion = adata.var["dispersions_norm"].to_numpy(dtype=float)
-    # A gene with no dispersion (constant, or unseen in these cells) is the least variable.
-    lowest = np.nanmin(dispersion) if np.isfinite(dispersion).any() else 0.0
-    return GeneRanking("hvg", cells.genes, np.where(np.isfinite(dispersion), dispersion, lowest))
-
-
-@same_threads()
-def deg_ranking(cells: Cells, target: str, input_label: str, baseline_label: str) -> GeneRanking:
-    """Genes by |z| of scanpy's Wilcoxon rank-sum test of input against baseline cells.
-
-    Raises `RankingError` if a label has fewer than two cells.
-    """
-    counts = cells.counts_of(target)
-    few = [label for label in (input_label, baseline_label) if counts.get(label, 0) < 2]
-    if few:
-        raise RankingError(f"DEG needs two cells of {few[0]!r}", where="pruning.controls")
-    adata = _anndata(cells)
-    adata.obs[target] = adata.obs[target].astype("category")
-    with warnings.catch_warnings():
-        # scanpy divides by zero in the fold changes of unexpressed genes, which are not used.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        warnings.simplefilter("ignore", pd.errors.PerformanceWarning)
-        sc.tl.rank_genes_groups(
-            adata, target, groups=[input_label], reference=baseline_label, method="wilcoxon"
-        )
-    found = sc.get.rank_genes_groups_df(adata, group=input_label).set_index("names")["scores"]
-    z = found.reindex(list(cells.genes)).to_numpy(dtype=float)
-    return GeneRanking("deg", cells.genes, np.abs(np.nan_to_num(z, posinf=0, neginf=0)))
-
-
-def expression_ranking(cells: Cells) -> GeneRanking:
-    """Genes by mean log-normalised expression."""
-    mean_g = np.asarray(cells.matrix_ng.mean(axis=0)).ravel().astype(float)
-    return GeneRanking("expression", cells.genes, mean_g)
-
-
-def random_rankings(genes: tuple[str, ...], n: int, seed: int) -> list[GeneRanking]:
-    """`n` independent uniform orders of the panel, reproducible from `seed`."""
-    rng = np.random.default_rng(seed)
-    return [GeneRanking("random", genes, rng.random(len(genes)), draw) for draw in range(n)]
 
 
 def table_ranking(file: Path, genes: tuple[str, ...]) -> GeneRanking:

@@ -13,7 +13,10 @@ from matplotlib.figure import Figure
 
 from gradgene import plotting
 from gradgene.errors import OutputError
+from gradgene.evaluation import MEASURES
 from gradgene.genes import default_importance
+from gradgene.pruning import RANDOM_WEIGHTS
+from gradgene.reports.controls import control_figures
 from gradgene.reports.run_files import RunFiles, write_atomically
 
 __all__ = ["pick_curves", "write_figures", "write_picture"]
@@ -24,6 +27,11 @@ _DPI = 150
 MOST_CURVES = 12
 #: So many rankings are still taken in at a glance.
 MOST_EFFECTS = 16
+#: Measures of faithfulness that are drawn.
+DRAWN_MEASURES = (
+    *("swap_gap", "infidelity_scaled", "sensitivity_max"),
+    *("comprehensiveness", "sufficiency", "aopc_normalised"),
+)
 
 
 def write_figures(run: RunFiles) -> dict[str, Path]:
@@ -39,8 +47,10 @@ def write_figures(run: RunFiles) -> dict[str, Path]:
     dict
         Figure name → path of its PNG (150 dots per inch); the SVG lies beside it. Names:
         `training_curves`, `top_genes`, `distribution_importance`, `distribution_forward`,
-        `distribution_backward`, `scores_by_gene`, `effects`, `enrichment`,
-        `pruning_lowest_first`, `pruning_highest_first`, `completeness`.
+        `distribution_backward`, `scores_by_gene`, `effects`, `enrichment`, `interactions`,
+        `sanity`, `pair_stability`, `donor_stability`, `agreement`, `disputed_genes`,
+        `pruning_lowest_first`, `pruning_highest_first`, `paper_pruning_lowest_first`,
+        `paper_pruning_highest_first`, `pruning_retrained`, `completeness`, `faithfulness`.
 
     Raises
     ------
@@ -103,12 +113,21 @@ def _figures(run: RunFiles) -> Iterator[tuple[str, Callable[[], Figure]]]:
         yield "effects", lambda: plotting.effect_correlations(shown, run.ranking_name)
     if enrichment is not None and len(enrichment):
         yield "enrichment", lambda: plotting.enrichment_bars(enrichment)
+    interactions = run.interactions
+    if interactions is not None and len(interactions):
+        yield "interactions", lambda: plotting.interaction_map(interactions)
+    yield from control_figures(run)
     picked = pick_curves(run)
     if picked is not None:
         curves, arm, metric = picked
         yield from _pruning_figures(run, curves, arm, metric)
+        yield from _arm_figures(run)
+    if run.retrained is not None and len(run.retrained):
+        yield "pruning_retrained", lambda: _retrained_figure(run)
     if pairs is not None and "relative_delta" in pairs:
         yield "completeness", lambda: plotting.completeness(pairs)
+    if run.faithfulness is not None and len(run.faithfulness):
+        yield "faithfulness", lambda: _faithfulness_figure(run)
 
 
 def _score_figures(
@@ -151,7 +170,7 @@ def legible(
 
     Kept are the main ranking, the controls, the pairs' own fold change and, of every other
     method, its default importance under the `baseline`, signed and absolute, and the published
-    `paper_mean`; the tables have them all.
+    `paper_mean`, each with its model of random weights; the tables have them all.
     """
     names = list(dict.fromkeys(map(str, curves["ranking"])))
     if len(names) <= most:
@@ -161,6 +180,7 @@ def legible(
     for method in {name.partition("/")[0] for name in names} - {own}:
         default = f"{method}/{default_importance(method, baseline)}"
         kept |= {default, f"{default}/abs", f"{method}/paper_mean"}
+    kept |= {f"{name}{RANDOM_WEIGHTS}" for name in kept}
     return curves[curves["ranking"].isin(kept)]
 
 
@@ -180,6 +200,44 @@ def _pruning_figures(
                 )
 
             yield f"pruning_{order}", draw
+
+
+def _arm_figures(run: RunFiles) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """The published study's small multiples, metrics by arms, one for each order."""
+    assert run.curves is not None  # they have just been drawn
+    curves = run.curves
+    curves = curves[curves["arm"].isin(["input", "baseline"])]
+    curves = curves[curves["metric"].isin(plotting.PAPER_METRICS)]
+    curves = legible(curves, run.main_ranking, run.baseline or "cell_state")
+    for order in plotting.ORDER_NAMES:
+        if (curves["order"] == order).any():
+
+            def draw(order: str = order) -> Figure:
+                return plotting.pruning_grid(curves, order, main=run.main_ranking)
+
+            yield f"paper_pruning_{order}", draw
+
+
+def _faithfulness_figure(run: RunFiles) -> Figure:
+    """The measures that tell most, one after the other; the report's table has all."""
+    assert run.faithfulness is not None
+    found = run.faithfulness
+    parts = []
+    for name in DRAWN_MEASURES:
+        title = f"{MEASURES[name].title} {MEASURES[name].arrow}"
+        parts.append(found[found["measure"] == name].assign(title=title))
+    return plotting.faithfulness_measures(pd.concat(parts, ignore_index=True))
+
+
+def _retrained_figure(run: RunFiles) -> Figure:
+    assert run.retrained is not None  # asked for where there is one
+    return plotting.pruning_curves(
+        run.retrained,
+        "highest_first",
+        chance=float((run.metrics or {}).get("pruning/chance", 0.5)),
+        main=run.main_ranking,
+        title="Most important removed, and a new model trained without them",
+    )
 
 
 def write_picture(figure: Figure, path: Path) -> Path:

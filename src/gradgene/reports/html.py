@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gradgene import __version__
 from gradgene.plotting import PALETTE
 from gradgene.reports import sections
+from gradgene.reports.controls import agreement_names
 from gradgene.reports.evidence import interval_note, swaps
 from gradgene.reports.figures import write_figures
 from gradgene.reports.numbers import number
@@ -33,9 +34,21 @@ _ALT = {
     "scores_by_gene": "Score of each gene in panel order, outliers named",
     "effects": "Correlation of each ranking with published effects in each label",
     "enrichment": "Bars of the gene sets that the best genes are richest in",
+    "sanity": "Rank correlation of each control with the trained model",
+    "pair_stability": "Likeness of rankings of other pairs, by number of pairs",
+    "donor_stability": "Likeness of the ranking without each donor to that of all",
+    "agreement": "Heat map of the agreement of rankings, two by two",
+    "disputed_genes": "Ranks of the genes that methods disagree about most",
+    "interactions": "Heat map of the interactions of every two of the best genes",
     "pruning_lowest_first": "Performance as the least important genes are removed first",
     "pruning_highest_first": "Performance as the most important genes are removed first",
+    "paper_pruning_lowest_first": "Accuracy, F1, recall and precision of input and baseline cells "
+    "as the least important genes are removed first",
+    "paper_pruning_highest_first": "Accuracy, F1, recall and precision of input and baseline cells "
+    "as the most important genes are removed first",
+    "pruning_retrained": "Performance of models trained without the most important genes",
     "completeness": "Share of pairs below each completeness error",
+    "faithfulness": "Measures of faithfulness of each method and of controls, with intervals",
 }
 
 
@@ -107,11 +120,24 @@ def _tables(run: RunFiles) -> dict[str, Any]:
         "zeros": sections.zero_table(run),
         "effects": sections.effect_table(run),
         "enrichment": sections.enrichment_table(run),
+        "interactions": sections.interaction_rows(run),
+        "sanity": sections.sanity_table(run),
+        "sanity_sentence": sections.sanity_sentence(run),
+        "stability": sections.stability_table(run),
+        "stability_sentence": sections.stability_sentence(run),
+        "donor_stability": sections.donor_stability_table(run),
+        "agreement": sections.agreement_table(run, agreement_names(run)),
+        "consensus": sections.consensus_table(run),
+        "disputed": sections.disputed_table(run),
         "compared": sections.compared_table(run),
         "recovery": sections.recovery_table(run),
         "pruning_areas": sections.area_table(run),
         "pruning_values": sections.pruning_tables(run),
+        "pruning_arms": sections.arm_tables(run),
+        "retrained": sections.retrained_table(run),
         "ledger": sections.ledger_table(run),
+        "faithfulness": sections.faithfulness_table(run),
+        "faithfulness_note": sections.faithfulness_note(run),
         "other_metrics": sections.other_metrics(run),
         "stages": sections.stage_table(run),
         "provenance": sections.provenance_facts(run),

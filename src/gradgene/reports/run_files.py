@@ -24,6 +24,7 @@ _NEEDED = {
     "rankings": ("ranking", "gene", "rank"),
     "curves": ("ranking", "order", "ratio", "arm", "metric", "value"),
     "summary": ("ranking", "order", "area"),
+    "retrained": ("ranking", "ratio", "arm", "metric", "value"),
     "history": ("epoch",),
     "confusion": ("truth", "predicted", "n_cells"),
     "donors": ("donor", "n_cells"),
@@ -31,6 +32,12 @@ _NEEDED = {
     "skipped_pairs": ("method", "pair", "reason"),
     "genes_by_label": ("label", "gene", "score", "rank"),
     "effects": ("ranking", "label", "spearman"),
+    "sanity": ("check", "step", "depth", "spearman"),
+    "stability": ("kind", "n_pairs", "spearman", "top_overlap"),
+    "agreement": ("first", "second", "spearman", "top_overlap"),
+    "consensus": ("gene", "rank", "mean_rank", "rra_rho", "n_methods_in_top", "spread"),
+    "faithfulness": ("method", "measure", "value", "ci_low", "ci_high", "interval_over", "n_pairs"),
+    "interactions": ("gene_a", "gene_b", "interaction", "excess", "p_adjusted", "rank"),
     "enrichment": ("gene_set", "collection", "n_set", "n_overlap", "p_adjusted"),
 }
 
@@ -59,10 +66,18 @@ class RunFiles:
         Gene tables of each label of one category, one below the other, with `label`.
     effects, enrichment
         Agreement with published effects, and gene sets among the best genes.
+    faithfulness
+        Measures of each attribution method and control on a sample of pairs.
+    interactions
+        Every two of the best genes, and what they do together.
+    sanity, stability
+        Controls beside the trained model, and likeness of rankings of other pairs and donors.
+    agreement, consensus
+        Rankings two by two, and what the methods agree on.
     panel
         The model's genes in its own order, from the vocabulary beside its weights.
-    rankings, curves, summary
-        The tables under `pruning/`.
+    rankings, curves, summary, retrained
+        The tables under `pruning/`; `retrained` holds curves of models trained without the genes.
     confusion, donors
         `confusion.parquet` and `test_donors.parquet`: cells of each true and named label, and the
         model's figures on each donor's held-out cells.
@@ -87,6 +102,7 @@ class RunFiles:
     rankings: pd.DataFrame | None = None
     curves: pd.DataFrame | None = None
     summary: pd.DataFrame | None = None
+    retrained: pd.DataFrame | None = None
     confusion: pd.DataFrame | None = None
     donors: pd.DataFrame | None = None
     history: pd.DataFrame | None = None
@@ -97,6 +113,12 @@ class RunFiles:
     genes_by_label: pd.DataFrame | None = None
     effects: pd.DataFrame | None = None
     enrichment: pd.DataFrame | None = None
+    faithfulness: pd.DataFrame | None = None
+    interactions: pd.DataFrame | None = None
+    sanity: pd.DataFrame | None = None
+    stability: pd.DataFrame | None = None
+    agreement: pd.DataFrame | None = None
+    consensus: pd.DataFrame | None = None
     panel: tuple[str, ...] | None = None
     compared: dict[str, pd.DataFrame] = field(default_factory=dict)
 
@@ -295,6 +317,7 @@ _PARTS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "rankings": ("pruning/rankings.parquet", _parquet),
     "curves": ("pruning/curves.parquet", _parquet),
     "summary": ("pruning/summary.parquet", _parquet),
+    "retrained": ("pruning/retrained.parquet", _parquet),
     "confusion": ("confusion.parquet", _parquet),
     "donors": ("test_donors.parquet", _parquet),
     "history": ("training.csv", _csv),
@@ -305,6 +328,12 @@ _PARTS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "genes_by_label": ("attributions/genes_by_label.parquet", _parquet),
     "effects": ("attributions/effects.parquet", _parquet),
     "enrichment": ("attributions/enrichment.parquet", _parquet),
+    "faithfulness": ("evaluation/faithfulness.parquet", _parquet),
+    "interactions": ("evaluation/interactions.parquet", _parquet),
+    "sanity": ("evaluation/sanity.parquet", _parquet),
+    "stability": ("evaluation/stability.parquet", _parquet),
+    "agreement": ("evaluation/agreement.parquet", _parquet),
+    "consensus": ("evaluation/consensus.parquet", _parquet),
     "panel": ("checkpoints/hf/vocabulary.json", _panel),
 }
 

@@ -10,7 +10,10 @@ import pandas as pd
 
 from gradgene.attribution import METHODS, AttributionMethod
 from gradgene.plotting import METRIC_NAMES
+from gradgene.pruning import RANDOM_WEIGHTS
+from gradgene.reports.controls import control_cautions
 from gradgene.reports.evidence import flags_of, has_flags, interval_note, null_note
+from gradgene.reports.faithfulness import faithfulness_cautions
 from gradgene.reports.figures import pick_curves
 from gradgene.reports.numbers import number, percent
 from gradgene.reports.run_files import RunFiles
@@ -115,15 +118,17 @@ def _pruning_sentences(run: RunFiles) -> Iterator[str]:
     picked, main = pick_curves(run), run.main_ranking
     if picked is None or main is None:
         return
-    curves, _, metric = picked
+    curves, arm, metric = picked
     name = METRIC_NAMES.get(metric, metric).lower()
     for order, wanted in (("lowest_first", 0.95), ("highest_first", 0.02)):
-        own = curves[(curves["ranking"] == main) & (curves["order"] == order)]
+        at_order = curves[curves["order"] == order]
+        own = at_order[at_order["ranking"] == main]
         ratios = sorted(float(r) for r in own["ratio"].unique() if r > 0)
         if not ratios:
             continue
         near = [r for r in ratios if abs(r - wanted) < 1e-6]
         ratio = (near or [ratios[-1] if order == "lowest_first" else ratios[0]])[0]
+        here = at_order[at_order["ratio"] == ratio]
         value = _interval(own[own["ratio"] == ratio])
         if order == "lowest_first":
             text = (
@@ -131,12 +136,47 @@ def _pruning_sentences(run: RunFiles) -> Iterator[str]:
             )
         else:
             text = f"Removing the best {percent(ratio)} first brings {name} to {value}"
-        draws = curves[(curves["ranking"] == "random") & (curves["order"] == order)]
-        draws = draws[draws["ratio"] == ratio]
+        others = [*_random_genes(here), *_area(run, main, order, arm, metric)]
+        yield (
+            text
+            + (f" ({'; '.join(others)})" if others else "")
+            + (f"; this ranking leaks the label{_null(here, main)}." if leaks(run) else ".")
+        )
+
+
+def _random_genes(here: pd.DataFrame) -> Iterator[str]:
+    """What random genes and those matched in expression reach at the same place."""
+    kinds = {"random": "random genes", "random_matched": "expressed alike"}
+    for ranking, words in kinds.items():
+        draws = here[here["ranking"] == ranking]
         if len(draws):
             count = f", mean of {len(draws)}" if len(draws) > 1 else ""
-            text += f" (random genes{count}: {number(float(draws['value'].mean()))})"
-        yield text + ("; this ranking leaks the label." if leaks(run) else ".")
+            yield f"{words}{count}: {number(float(draws['value'].mean()))}"
+
+
+def _area(run: RunFiles, main: str, order: str, arm: str, metric: str) -> Iterator[str]:
+    """The area between the main ranking's curve and random's, where it has an interval."""
+    summary = run.summary
+    if summary is None or not {"arm", "metric", "ci_low", "ci_high"} <= set(summary.columns):
+        return
+    row = summary[
+        (summary["ranking"] == main)
+        & (summary["order"] == order)
+        & (summary["arm"] == arm)
+        & (summary["metric"] == metric)
+    ]
+    if len(row) == 1 and row[["ci_low", "ci_high"]].notna().all(axis=None):
+        area, low, high = (number(float(row[c].iloc[0])) for c in ("area", "ci_low", "ci_high"))
+        yield f"area to random over all shares: {area} [{low}, {high}]"
+
+
+def _null(here: pd.DataFrame, main: str) -> str:
+    """What a model of random weights reaches when it is ranked and pruned in the same way."""
+    null = here.loc[here["ranking"] == f"{main}{RANDOM_WEIGHTS}", "value"]
+    if null.empty:
+        return ""
+    reached = number(float(null.mean()))
+    return f", and a model of random weights pruned in the same way reaches {reached}"
 
 
 def _interval(rows: pd.DataFrame) -> str:
@@ -205,8 +245,32 @@ def cautions(run: RunFiles) -> list[Caution]:
     list of Caution
         Plain text, not escaped for HTML.
     """
-    found = [*_ranking_cautions(run), *_model_cautions(run), *_cell_cautions(run)]
+    controls = (*control_cautions(run), *faithfulness_cautions(run))
+    found = [Caution(*said) for said in controls]
+    found += [*_ranking_cautions(run), *_model_cautions(run), *_cell_cautions(run)]
     return sorted(found, key=lambda caution: ("error", "warning", "note").index(caution.level))
+
+
+def _measured_null(run: RunFiles) -> str:
+    """How good they look for a model of random weights, where the run pruned one."""
+    picked, curves = pick_curves(run), run.curves
+    if picked is None or curves is None:
+        return ""
+    _, arm, metric = picked
+    null = f"{run.main_ranking}{RANDOM_WEIGHTS}"
+    nulls = curves[(curves["ranking"] == null) & (curves["order"] == "lowest_first")]
+    said = []
+    # A model that gives one label to every cell may still be told the order of cells by the leak.
+    for name in dict.fromkeys((metric, "auroc")):
+        of = nulls[(nulls["arm"] == arm) & (nulls["metric"] == name)]
+        by_ratio = of.groupby("ratio")["value"].mean()
+        if len(by_ratio) > 1:
+            first, most = float(by_ratio.iloc[0]), float(by_ratio.max())
+            said.append(f"{METRIC_NAMES.get(name, name)} {number(first)} to {number(most)}")
+    if not said:
+        return ""
+    where = "measured here with random weights, fewest genes removed to best share"
+    return f" ({where}: {'; '.join(said)})"
 
 
 def _ranking_cautions(run: RunFiles) -> Iterator[Caution]:
@@ -215,8 +279,8 @@ def _ranking_cautions(run: RunFiles) -> Iterator[Caution]:
             "error",
             "This ranking leaks the label",
             "Genes were ranked on the same pairs that were then pruned (rank_source: per_pair). "
-            "Such curves look good even for a model that knows nothing; use rank_source: held_out "
-            "for a claim.",
+            "Such curves can look good for a model that knows nothing"
+            f"{_measured_null(run)}; use rank_source: held_out for a claim.",
         )
     if run.section("pairs").get("permute_labels") is not None:
         yield Caution(

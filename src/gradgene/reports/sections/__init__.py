@@ -11,6 +11,10 @@ from gradgene.reports.sections.data import (
     skipped_table,
     strata_table,
 )
+from gradgene.reports.sections.faithfulness import (
+    faithfulness_note,
+    faithfulness_table,
+)
 from gradgene.reports.sections.genes import (
     GeneRows,
     flag_table,
@@ -19,6 +23,7 @@ from gradgene.reports.sections.genes import (
     label_table,
     unflagged_table,
 )
+from gradgene.reports.sections.interactions import interaction_rows
 from gradgene.reports.sections.methods import (
     compared_table,
     effect_table,
@@ -28,7 +33,12 @@ from gradgene.reports.sections.methods import (
     zero_table,
 )
 from gradgene.reports.sections.model import confusion_table, donor_table, quality_table
-from gradgene.reports.sections.pruning import area_table, pruning_tables
+from gradgene.reports.sections.pruning import (
+    area_table,
+    arm_tables,
+    pruning_tables,
+    retrained_table,
+)
 from gradgene.reports.sections.remake import (
     command,
     config_text,
@@ -36,25 +46,42 @@ from gradgene.reports.sections.remake import (
     provenance_facts,
     stage_table,
 )
+from gradgene.reports.sections.sanity import sanity_sentence, sanity_table
+from gradgene.reports.sections.stability import (
+    agreement_table,
+    consensus_table,
+    disputed_table,
+    donor_stability_table,
+    stability_sentence,
+    stability_table,
+)
 from gradgene.reports.sections.tables import Table
 
 __all__ = [
     "GeneRows",
     "Table",
+    "agreement_table",
     "area_table",
+    "arm_tables",
     "command",
     "compared_table",
     "config_text",
     "confusion_table",
+    "consensus_table",
     "cost_table",
     "data_facts",
     "data_table",
+    "disputed_table",
+    "donor_stability_table",
     "donor_table",
     "effect_table",
     "enrichment_table",
+    "faithfulness_note",
+    "faithfulness_table",
     "flag_table",
     "flagged_table",
     "gene_table",
+    "interaction_rows",
     "label_table",
     "ledger_table",
     "other_metrics",
@@ -62,7 +89,12 @@ __all__ = [
     "pruning_tables",
     "quality_table",
     "recovery_table",
+    "retrained_table",
+    "sanity_sentence",
+    "sanity_table",
     "skipped_table",
+    "stability_sentence",
+    "stability_table",
     "stage_table",
     "strata_table",
     "unflagged_table",

@@ -17,7 +17,7 @@ __all__ = ["command", "config_text", "other_metrics", "provenance_facts", "stage
 
 # What other tables of the report show, or its sentences say.
 _SHOWN = re.compile(
-    r"recovery/.*@.*|effects/.*|pairs/n_(pairs|skipped)"
+    r"recovery/.*@.*|effects/.*|faithfulness/.*|pairs/n_(pairs|skipped)"
     r"|attribution/[^/]+/(complete|relative_delta_p.*|zero_(forward|backward|importance)"
     r"|n_donors_(input|baseline)|n_skipped_pairs)"
 )

@@ -8,65 +8,19 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from gradgene.attribution import DeepLift
 from gradgene.errors import AttributionError
 from gradgene.evaluation import FRACTIONS, SwapGap, swap_gap
-from gradgene.models import PhenotypeGeneTransformer
-from gradgene.pairs import BlendedBatch, blend
-from gradgene.tokens import TokenBatch
+from gradgene.pairs import blend
 from tests.attribution.toys import (
     MARGIN,
-    VOCABULARY,
     at_positions,
     blended_pairs,
     cells_of,
     random_model,
 )
-
-LABELS = torch.tensor([[7, 4], [7, 5]])
-
-
-class Sum(nn.Module):
-    """`f = 3 g0 - g1 + 2 g2 + …` over the genes that are present."""
-
-    def __init__(self, weights: tuple[float, ...]) -> None:
-        super().__init__()
-        self.vocabulary, self.classified = VOCABULARY, None
-        self.weight = nn.Parameter(torch.zeros(VOCABULARY.n_types, dtype=torch.float64))
-        first = VOCABULARY.gene_offset
-        self.weight.data[first : first + len(weights)] = torch.tensor(weights).double()
-
-    def embed(self, tokens: TokenBatch) -> Tensor:
-        bin_nt = (tokens.input_ids_nt - VOCABULARY.bin_offset).clamp(min=0)
-        return (bin_nt * self.weight[tokens.token_type_ids_nt])[..., None]
-
-    def read(self, embeddings_ntd: Tensor, mask_nt: Tensor, category: str) -> Tensor:
-        sum_n = (embeddings_ntd[..., 0] * mask_nt).sum(dim=1)
-        logits_nv = sum_n.new_zeros(len(sum_n), VOCABULARY.n_values)
-        logits_nv[:, VOCABULARY.label_id("disease", "case")] = sum_n
-        return logits_nv
-
-
-def linear(*weights: float) -> PhenotypeGeneTransformer:
-    return Sum(weights)  # type: ignore[return-value]
-
-
-def pair(
-    genes_i: list[int], bins_i: list[int], genes_b: list[int], bins_b: list[int]
-) -> BlendedBatch:
-    """One pair that differs in nothing but its genes."""
-    cells = cells_of([genes_i, genes_b], [bins_i, bins_b], LABELS)
-    return blend(cells, torch.tensor([0]), torch.tensor([1]))
-
-
-def scored(blended: BlendedBatch, of_gene: dict[int, float]) -> Tensor:
-    """These scores at the positions of these genes, something odd at all others."""
-    scores_pt = torch.full(blended.gene_ids_pt.shape, -7.5, dtype=torch.float64)
-    for gene, score in of_gene.items():
-        scores_pt[blended.gene_ids_pt == gene] = score
-    return scores_pt
+from tests.evaluation.faithfulness.linear import LABELS, linear, pair, scored
 
 
 def test_two_genes_by_hand() -> None:

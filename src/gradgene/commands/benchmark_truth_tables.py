@@ -1,0 +1,185 @@
+"""What the seeds of `gradgene benchmark truth` left on disk, judged and put together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from gradgene.commands.benchmark_truth_seed import (
+    ARMS,
+    MAIN_ARM,
+    NO_MODEL,
+    UNMATCHED,
+    SeedJob,
+    methods_of,
+    planted_genes,
+    seconds_of,
+)
+from gradgene.evaluation.truth import (
+    TOP,
+    PlantedGenes,
+    judge_ranking,
+    ranks_of_pairs,
+    t_interval,
+)
+from gradgene.pruning import GeneRanking
+
+__all__ = ["RANKING", "Truth", "read_truth", "summary_of"]
+
+#: What names a ranking over seeds.
+RANKING = ["arm", "method", "importance", "ranking", "default"]
+SEED = ["cells_seed", "model_seed"]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The tables of all seeds.
+
+    Attributes
+    ----------
+    rankings
+        A row a ranking, draw and seed: `cells_seed, model_seed`, `RANKING`, `draw`, `n_pairs` and
+        what `judge_ranking` gives, besides `batch_unflagged`: batch genes among the ten best whose
+        flags do not say so (NaN for rankings without flags).
+    summary
+        A row a ranking, best first: the median of every figure over seeds (draws of a seed are
+        averaged first), `<figure>_min`, `<figure>_max`, `<figure>_low` and `_high` (95 % interval
+        of the mean) of the important ones, `n_seeds`.
+    models
+        A row a seed: `accuracy, bayes_accuracy, n_train, n_test, learnt, n_xor`.
+    pairs
+        A row a seed and planted pair, see `learnt_pairs`.
+    xor_ranks
+        A row a seed, ranking and gene of a pair: its rank.
+    seconds
+        A row a seed and part: `part, seconds`.
+    """
+
+    rankings: pd.DataFrame
+    summary: pd.DataFrame
+    models: pd.DataFrame
+    pairs: pd.DataFrame
+    xor_ranks: pd.DataFrame
+    seconds: pd.DataFrame
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Name of the file -> table."""
+        return {
+            "truth": self.rankings,
+            "summary": self.summary,
+            "models": self.models,
+            "pairs": self.pairs,
+            "xor_ranks": self.xor_ranks,
+            "seconds": self.seconds,
+        }
+
+    def of(self, arm: str, ranking: str) -> pd.DataFrame:
+        """A row a seed of one ranking, draws averaged; empty where it was not run."""
+        rows = self.rankings
+        mine = rows[(rows["arm"] == arm) & (rows["ranking"] == ranking)]
+        return _without_draws(mine).sort_values(SEED).reset_index(drop=True)
+
+    def by_arm(self) -> pd.DataFrame:
+        """The summary with the arms in the order of `ARMS`, but those of one method only."""
+        rows = self.summary[self.summary["arm"] != UNMATCHED]
+        return rows.sort_values(
+            "arm", key=lambda arms: arms.map([*ARMS, NO_MODEL].index), kind="stable"
+        )
+
+    def overview(self) -> pd.DataFrame:
+        """Rows of `rankings`: each method's default ranking of the main arm, and the controls."""
+        rows = self.rankings
+        kept = rows["default"] & rows["arm"].isin([MAIN_ARM, NO_MODEL])
+        return _without_draws(rows[kept]).reset_index(drop=True)
+
+
+def read_truth(seed_jobs: Sequence[SeedJob]) -> Truth:
+    """Judge what these jobs have kept, and nothing else that lies in their folders."""
+    parts = [_of_seed(job) for job in seed_jobs]
+    rankings, models, pairs, ranks, seconds = (
+        pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True)
+    )
+    return Truth(rankings, summary_of(rankings), models, pairs, ranks, seconds)
+
+
+def summary_of(rankings: pd.DataFrame) -> pd.DataFrame:
+    """One row a ranking over seeds, by falling median AUPRC; see `Truth.summary`."""
+    by_seed = _without_draws(rankings)
+    figures = [c for c in by_seed.columns if c not in (*RANKING, *SEED)]
+    grouped = by_seed.groupby(RANKING, sort=False, dropna=False)
+    summary = grouped[figures].median()
+    for figure in ("auprc", "auprc_all", "recall", "xor_recall"):
+        summary[f"{figure}_min"] = grouped[figure].min()
+        summary[f"{figure}_max"] = grouped[figure].max()
+        ends = [t_interval(values.to_numpy()) for _, values in grouped[figure]]
+        summary[f"{figure}_low"], summary[f"{figure}_high"] = np.array(ends).T
+    summary["n_seeds"] = grouped.size()
+    best = summary.reset_index().sort_values("auprc", ascending=False, kind="stable")
+    return best.reset_index(drop=True)
+
+
+def _without_draws(rankings: pd.DataFrame) -> pd.DataFrame:
+    """The draws of one seed averaged."""
+    by = [*SEED, *RANKING]
+    figures = rankings.drop(columns="draw", errors="ignore")
+    return figures.groupby(by, sort=False, dropna=False).mean().reset_index()
+
+
+def _of_seed(job: SeedJob) -> tuple[pd.DataFrame, ...]:
+    folder = Path(job.folder)
+    planted = planted_genes(ad.read_h5ad(folder / "cells.h5ad", backed="r"))
+    pairs = pd.read_parquet(folder / "learnt.parquet").drop(columns="key")
+    known = pairs[pairs["learnt"]]
+    learnt = frozenset(zip(known["gene_a"], known["gene_b"], strict=True))
+    files = [folder / "rankings" / NO_MODEL / "controls.parquet"]
+    for arm in job.arms:
+        methods = methods_of(arm, job.methods)
+        files += [folder / "rankings" / arm / f"{method}.parquet" for method in methods]
+    judged, ranks = [], []
+    for file in files:
+        for _, rows in pd.read_parquet(file).groupby(["ranking", "draw"], sort=False):
+            ranking, facts = _ranking(rows), rows.iloc[0]
+            named = {column: facts[column] for column in RANKING}
+            figures = judge_ranking(ranking, planted, learnt)
+            flagged = _unflagged(rows, ranking, planted)
+            draw = {"draw": facts["draw"], "n_pairs": facts["n_pairs"]}
+            judged.append({**named, **draw, **figures, "batch_unflagged": flagged})
+            ranks.append(ranks_of_pairs(ranking, planted).assign(**named, draw=facts["draw"]))
+    accuracies = json.loads((folder / "model.json").read_text())
+    model = {**accuracies, "learnt": len(learnt), "n_xor": len(planted.xor_pairs)}
+    tables = (
+        pd.DataFrame(judged),
+        pd.DataFrame([model]),
+        pairs,
+        pd.concat(ranks, ignore_index=True),
+        seconds_of(folder),
+    )
+    return tuple(_with_seed(table, job) for table in tables)
+
+
+def _with_seed(table: pd.DataFrame, job: SeedJob) -> pd.DataFrame:
+    table.insert(0, "cells_seed", job.cells_seed)
+    table.insert(1, "model_seed", job.model_seed)
+    return table
+
+
+def _ranking(rows: pd.DataFrame) -> GeneRanking:
+    first = rows.iloc[0]
+    return GeneRanking(
+        str(first["ranking"]), tuple(rows["gene"]), rows["score"].to_numpy(), int(first["draw"])
+    )
+
+
+def _unflagged(rows: pd.DataFrame, ranking: GeneRanking, planted: PlantedGenes) -> float:
+    """Batch genes among the ten best whose flags do not say "batch"; NaN where none were given."""
+    if (rows["arm"] == NO_MODEL).all():
+        return float("nan")
+    flags = rows.set_index("gene")["flags"]
+    batch = [gene for gene in ranking.top(TOP) if planted.roles[gene] == "batch"]
+    return float(sum("batch" not in str(flags[gene] or "").split(";") for gene in batch))

@@ -1,0 +1,154 @@
+"""How stable the ranking of the main method is, and whether methods agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from gradgene.commands.binding import build
+from gradgene.commands.sampled_pairs import (
+    held_out_pairs,
+    importance_of,
+    sample_of,
+    score_sample,
+)
+from gradgene.commands.workspace import Workspace
+from gradgene.evaluation.agreement import consensus, correlations
+from gradgene.evaluation.stability import (
+    Plateau,
+    Stability,
+    donor_stability,
+    pair_stability,
+    plateau,
+)
+from gradgene.genes import DonorScores
+from gradgene.pruning import RankingChoice
+from gradgene.store import write_parquet
+
+__all__ = ["check_stability", "measure_stability"]
+
+#: A method that ranks by chance has no vote in a consensus.
+NO_VOTE = ("random",)
+
+
+def check_stability(work: Workspace, settings: Stability) -> None:
+    """Refuse before any work what could not be measured at the end.
+
+    Raises
+    ------
+    AttributionError
+        For an importance that is meaningless for the method and baseline.
+    """
+    importance_of(work, work.settings)
+
+
+def measure_stability(work: Workspace, settings: Stability) -> None:
+    """Write `evaluation/{stability,agreement,consensus}.parquet` and their metrics.
+
+    `stability.parquet` has rows of `kind` "pairs" (samples of pairs) and "donors" (each left out);
+    `consensus.parquet` is written where at least two methods have a vote.
+    """
+    absolute = _choice(work).sign == "absolute"
+    pairs = _over_pairs(work, settings, absolute)
+    donors = _over_donors(work, settings, absolute)
+    found = plateau(pairs)
+    kinds = [pairs.assign(kind="pairs"), donors.assign(kind="donors")]
+    frame = pd.concat([kind for kind in kinds if len(kind)], ignore_index=True)
+    facts: dict[str, Any] = {
+        "method": work.settings.method.name,
+        "importance": importance_of(work, work.settings).name,
+        "top_k": settings.top_k,
+        "seed": settings.seed,
+    }
+    folder = work.folder / "evaluation"
+    write_parquet(frame.assign(**facts), folder / "stability.parquet")
+    work.add_metrics(_metrics(found, donors))
+    _measure_agreement(work, settings)
+    _tell(work, found)
+
+
+def _over_pairs(work: Workspace, settings: Stability, absolute: bool) -> pd.DataFrame:
+    """Samples of held-out pairs, attributed once more by the main method."""
+    cells, whole = held_out_pairs(work)
+    plan = sample_of(whole, settings.n_pairs, settings.seed)
+    with work.console.status(f"stability: {work.settings.method.name} on {len(plan)} pairs"):
+        scores = score_sample(work, work.loaded.model, cells, plan)
+    return pair_stability(
+        scores.scores_pg,
+        plan.input_rows[scores.kept],
+        n_draws=settings.n_draws,
+        top_k=settings.top_k,
+        seed=settings.seed,
+        absolute=absolute,
+    )
+
+
+def _over_donors(work: Workspace, settings: Stability, absolute: bool) -> pd.DataFrame:
+    """Each donor of all held-out pairs left out; empty where donors are unknown."""
+    file = work.folder / "attributions" / "donors.parquet"
+    if not file.is_file():
+        return pd.DataFrame()
+    donors = DonorScores.from_table(pd.read_parquet(file))
+    return donor_stability(donors, settings.top_k, absolute=absolute)
+
+
+def _measure_agreement(work: Workspace, settings: Stability) -> None:
+    """Agreement of all rankings of the held-out pairs, and the consensus of the methods."""
+    rankings = pd.read_parquet(work.folder / "attributions" / "rankings.parquet")
+    facts = {"top_k": settings.top_k, "seed": work.facts.seed}
+    folder = work.folder / "evaluation"
+    agreed = correlations(rankings, settings.top_k)
+    write_parquet(agreed.assign(**facts), folder / "agreement.parquet")
+    suffix = "/abs" if _choice(work).sign == "absolute" else ""
+    voters = [
+        f"{a.method.name}/{importance_of(work, a).name}{suffix}"
+        for a in work.attributions
+        if a.method.name not in NO_VOTE
+    ]
+    if len(voters) < 2:
+        return
+    table = consensus(rankings, voters, settings.top_k)
+    write_parquet(table.assign(**facts), folder / "consensus.parquet")
+    others = agreed[agreed["first"].isin(voters) & agreed["second"].isin(voters)]
+    others = others[others["first"] != others["second"]]
+    work.add_metrics(
+        {
+            "agreement/n_methods": len(voters),
+            "agreement/spearman": float(others["spearman"].median()),
+            "agreement/top_overlap": float(others["top_overlap"].median()),
+        }
+    )
+
+
+def _choice(work: Workspace) -> RankingChoice:
+    choice: RankingChoice = build(work.cfg.ranking)
+    return choice
+
+
+def _metrics(found: Plateau, donors: pd.DataFrame) -> dict[str, float]:
+    metrics: dict[str, float] = {
+        "stability/n_pairs": found.n_most,
+        "stability/spearman": found.spearman,
+        "stability/top_overlap": found.top_overlap,
+    }
+    if found.n_enough is not None:
+        metrics["stability/n_pairs_enough"] = found.n_enough
+    for against in ("all", "donor") if len(donors) else ():
+        mine = donors[donors["against"] == against]
+        name = "left_out" if against == "all" else "of_others"
+        metrics[f"stability/donor_{name}_spearman"] = float(mine["spearman"].median())
+        metrics[f"stability/donor_{name}_top_overlap"] = float(mine["top_overlap"].median())
+    return metrics
+
+
+def _tell(work: Workspace, found: Plateau) -> None:
+    enough = (
+        f"{found.n_enough} pairs are enough"
+        if found.n_enough is not None
+        else "more pairs would still change the ranking"
+    )
+    work.console.print(
+        f"stability: rankings of {found.n_most} pairs each have a correlation of "
+        f"{found.spearman:.2f} and share {found.top_overlap:.0%} of their best genes; {enough}"
+    )

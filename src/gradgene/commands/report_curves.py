@@ -1,0 +1,132 @@
+"""The pruning curves of several runs in one figure: a sweep over methods, baselines or rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from gradgene.plotting import CONTROLS
+from gradgene.pruning import RANDOM_WEIGHTS
+from gradgene.reports import RunFiles
+
+__all__ = ["joined_curves", "run_labels"]
+
+#: Sections of a configuration that change no curve, or only by chance.
+NOT_COMPARED = ("paths", "logger", "report", "callbacks", "trainer", "evaluation", "flags")
+#: Facts in which runs may differ and still be repeats of each other.
+REPEATS = ("seed", "holdout_donors", "name", "compare", "keep_every_s")
+COLUMNS = ["ranking", "order", "ratio", "arm", "metric"]
+#: So many runs have an interval of their own.
+LEAST = 3
+
+
+def run_labels(runs: Sequence[RunFiles]) -> list[str]:
+    """One label for each run, made of what differs between them; repeats share one.
+
+    Method, baseline and importance come first; other settings are added as `key=value` only where
+    those do not tell two runs apart. Runs that differ in seed, held-out donors or name alone are
+    repeats. Runs that do not differ are called by their ranking.
+    """
+    facts = [_facts(run) for run in runs]
+    keys = list(dict.fromkeys(key for fact in facts for key in fact))
+    chosen: list[str] = []
+    groups: list[tuple[Hashable, ...]] = [() for _ in runs]
+    for key in keys:
+        finer = [(*group, fact.get(key)) for group, fact in zip(groups, facts, strict=True)]
+        if len(set(finer)) > len(set(groups)):
+            chosen.append(key)
+            groups = finer
+    if not chosen:
+        return [str(run.main_ranking) for run in runs]
+    named = ("method", "baseline", "ranking")
+    labels = [
+        ", ".join(
+            str(fact.get(key)) if key in named else f"{key}={fact.get(key)}" for key in chosen
+        )
+        for fact in facts
+    ]
+    # The attribution method "random" is not the control of that name.
+    return [
+        str(run.main_ranking) if label in CONTROLS and run.main_ranking not in CONTROLS else label
+        for label, run in zip(labels, runs, strict=True)
+    ]
+
+
+def joined_curves(runs: Sequence[RunFiles]) -> pd.DataFrame | None:
+    """The main ranking's curve of every run and the controls, one curve each, for one figure.
+
+    Draws are averaged within a run and then runs of one label with each other. The interval is a
+    t-interval over runs where there are three, that of its donors for a single run, and none for
+    two. A model of random weights, where the ranking leaks, is beside it. Controls are those of all
+    runs together, each shown once. `random_matched` is matched to one ranking, so it is shown only
+    where all runs are repeats.
+
+    Returns None where no run has a curve of its main ranking.
+    """
+    labels = run_labels(runs)
+    several = len(set(labels)) > 1
+    parts = []
+    for i, (run, label) in enumerate(zip(runs, labels, strict=True)):
+        if run.curves is None:
+            continue
+        names = {f"{run.main_ranking}{more}": f"{label}{more}" for more in ("", RANDOM_WEIGHTS)}
+        names |= {name: name for name in CONTROLS if not (several and name == "random_matched")}
+        own = run.curves[run.curves["ranking"].isin(list(names))]
+        parts.append(own.assign(ranking=own["ranking"].map(names), run=i))
+    frame = pd.concat(parts) if parts else pd.DataFrame(columns=COLUMNS)
+    if frame["ranking"].isin(CONTROLS).all():
+        return None
+    values = ["value", *(c for c in ("ci_low", "ci_high") if c in frame)]
+    by_run = frame.groupby([*COLUMNS, "run"], sort=False)[values].mean().reset_index()
+    rows = [
+        dict(zip(COLUMNS, keys, strict=True)) | _over_runs(of)
+        for keys, of in by_run.groupby(COLUMNS, sort=False)
+    ]
+    joined = pd.DataFrame(rows)
+    if "rank_source" in frame:
+        leaking = set(frame.loc[frame["rank_source"] == "per_pair", "ranking"])
+        source = joined["ranking"].isin(leaking).map({True: "per_pair", False: "held_out"})
+        joined = joined.assign(rank_source=source)
+    # Attributions first, the controls in one order, whatever each run had.
+    place = joined["ranking"].map({name: i for i, name in enumerate(CONTROLS)}).fillna(-1)
+    joined = joined.assign(place=place)
+    return joined.sort_values("place", kind="stable", ignore_index=True).drop(columns="place")
+
+
+def _over_runs(of: pd.DataFrame) -> dict[str, Any]:
+    values = of["value"].to_numpy(dtype=float)
+    mean = float(values.mean())
+    low = high = float("nan")
+    if len(of) >= LEAST:
+        reach = stats.t.ppf(0.975, len(of) - 1) * values.std(ddof=1) / np.sqrt(len(of))
+        low, high = mean - float(reach), mean + float(reach)
+    elif len(of) == 1 and {"ci_low", "ci_high"} <= set(of.columns):
+        low, high = (float(of[c].iloc[0]) for c in ("ci_low", "ci_high"))
+    return {"value": mean, "ci_low": low, "ci_high": high, "n_runs": len(of)}
+
+
+def _facts(run: RunFiles) -> dict[str, Hashable]:
+    """What a run is, the readable names first, then every setting of its configuration."""
+    ranking = run.ranking_name or ""
+    facts: dict[str, Hashable] = {
+        "method": run.method,
+        "baseline": run.baseline,
+        "ranking": ranking.partition("/")[2] or ranking,
+    }
+    for section, found in (run.config or {}).items():
+        if section not in NOT_COMPARED:
+            facts |= dict(_flat(section, found))
+    return facts
+
+
+def _flat(key: str, found: Any) -> list[tuple[str, Hashable]]:
+    """Dotted key and value of every setting below `found`, without those of repeats."""
+    if key.rpartition(".")[2] in REPEATS:
+        return []
+    if isinstance(found, dict):
+        return [pair for name, value in found.items() for pair in _flat(f"{key}.{name}", value)]
+    return [(key, str(found) if isinstance(found, list) else found)]

@@ -1,0 +1,166 @@
+"""Which ranking finds the genes that were planted in synthetic cells?
+
+A gene that the model has not learnt is no fault of a ranking: planted pairs without a marginal
+signal that the model did not learn are left out, for every ranking of that model alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import rankdata, t
+from torchmetrics.functional.classification import binary_average_precision
+
+from gradgene.errors import CellsError
+from gradgene.pruning import GeneRanking
+
+__all__ = [
+    "TOP",
+    "PlantedGenes",
+    "judge_ranking",
+    "ranks_of_pairs",
+    "t_interval",
+]
+
+#: Genes that a reader of a report looks at first.
+TOP = 10
+#: Roles that decide the label, and those that are neither right nor wrong (copies of the former).
+CAUSAL = ("main_up", "main_down", "xor")
+NEUTRAL = ("copy",)
+#: Word -> role of genes that are counted among the best.
+COUNTED = {"decoys": "decoy", "batch": "batch", "ambient": "ambient", "copies": "copy"}
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class PlantedGenes:
+    """What each gene of synthetic cells is.
+
+    Attributes
+    ----------
+    roles
+        Gene -> "main_up" or "main_down" (alone decide the label), "xor" (decides it together with
+        its partner and is silent alone), "copy" (of one of these), or what is not to be found:
+        "decoy" (always on), "ambient", "batch", "null".
+    xor_pairs
+        The pairs whose label is that of exactly one being on.
+    """
+
+    roles: Mapping[str, str]
+    xor_pairs: tuple[Pair, ...]
+
+    def __post_init__(self) -> None:
+        xor = {gene for gene, role in self.roles.items() if role == "xor"}
+        paired = [gene for pair in self.xor_pairs for gene in pair]
+        if sorted(paired) != sorted(xor):
+            raise CellsError(
+                "planted pairs and genes of role 'xor' differ",
+                where="xor_pairs",
+                expected=", ".join(sorted(xor)),
+                found=", ".join(sorted(paired)),
+            )
+
+    @property
+    def causal(self) -> frozenset[str]:
+        """Genes that decide the label."""
+        return self.of_role(*CAUSAL)
+
+    def of_role(self, *roles: str) -> frozenset[str]:
+        """Genes of one of these roles."""
+        return frozenset(gene for gene, role in self.roles.items() if role in roles)
+
+    def judged(self, learnt: frozenset[Pair]) -> frozenset[str]:
+        """Genes that a ranking is judged on: no copies, no pair that is not `learnt`."""
+        unlearnt = {gene for pair in self.xor_pairs if pair not in learnt for gene in pair}
+        return frozenset(self.roles) - self.of_role(*NEUTRAL) - unlearnt
+
+
+def judge_ranking(
+    ranking: GeneRanking, planted: PlantedGenes, learnt: frozenset[Pair]
+) -> dict[str, float]:
+    """Hold a ranking of the whole panel against the planted genes.
+
+    Parameters
+    ----------
+    ranking
+        Higher scores are more important, as the ranking itself defines it.
+    planted
+        What the genes are; genes of the panel that it does not name are an error.
+    learnt
+        Those of `planted.xor_pairs` that the model has learnt.
+
+    Returns
+    -------
+    dict
+        `auprc`: average precision (the area under the precision-recall curve as a sum of steps;
+        scores that are equal are one step) of causal genes over the judged ones
+        (`PlantedGenes.judged`); `auprc_all`: over all but copies, unlearnt pairs among the
+        causal; `chance`: the share of causal genes among the judged, the auprc of a random order;
+        `recall`: share of the judged causal genes among as many best of the judged; `xor_recall`:
+        share of the learnt pairs' genes there (NaN without one); `xor_rank`: their median rank
+        among the judged (1 is best; NaN without one); `decoys_top10`, `batch_top10`,
+        `ambient_top10`, `copies_top10`: genes of these roles among the ten best of the panel.
+
+    Raises
+    ------
+    CellsError
+        If a gene of the panel has no role, or a causal gene is not in the panel.
+    """
+    unknown = [gene for gene in ranking.genes if gene not in planted.roles]
+    if unknown:
+        raise CellsError(f"{len(unknown)} genes have no planted role", found=unknown[0])
+    judged, causal = planted.judged(learnt), planted.causal
+    absent = causal.difference(ranking.genes)
+    if absent:
+        raise CellsError(f"the panel lacks {len(absent)} planted genes", found=repr(min(absent)))
+    best = [gene for gene in ranking.top(len(ranking.genes)) if gene in judged]
+    n_causal = len(causal & judged)
+    found = set(best[:n_causal])
+    learnt_genes = [gene for pair in sorted(learnt) for gene in pair]
+    ranks = [best.index(gene) + 1 for gene in learnt_genes]
+    first = ranking.top(TOP)
+    others = frozenset(planted.roles) - planted.of_role(*NEUTRAL)
+    return {
+        "auprc": _average_precision(ranking, causal, judged),
+        "auprc_all": _average_precision(ranking, causal, others),
+        "chance": n_causal / len(best),
+        "recall": len(found & causal) / n_causal,
+        "xor_recall": float(np.mean([g in found for g in learnt_genes])) if ranks else np.nan,
+        "xor_rank": float(np.median(ranks)) if ranks else np.nan,
+        **{
+            f"{name}_top{TOP}": float(sum(planted.roles[gene] == role for gene in first))
+            for name, role in COUNTED.items()
+        },
+    }
+
+
+def ranks_of_pairs(ranking: GeneRanking, planted: PlantedGenes) -> pd.DataFrame:
+    """Rank of both genes of every planted pair among all genes: `pair, gene, rank`, 1 is best."""
+    rank = {gene: i + 1 for i, gene in enumerate(ranking.top(len(ranking.genes)))}
+    rows = [("+".join(pair), gene, rank[gene]) for pair in planted.xor_pairs for gene in pair]
+    return pd.DataFrame(rows, columns=["pair", "gene", "rank"])
+
+
+def t_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of independent runs, by Student's t; NaN for fewer than two."""
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def _average_precision(
+    ranking: GeneRanking, causal: frozenset[str], judged: frozenset[str]
+) -> float:
+    """Average precision of the causal genes over the judged ones."""
+    at = [i for i, gene in enumerate(ranking.genes) if gene in judged]
+    truth = torch.tensor([ranking.genes[i] in causal for i in at])
+    # As shares of the panel: torchmetrics takes what is outside 0 to 1 for logits.
+    share = rankdata(ranking.scores_g[at]) / len(at)
+    return float(binary_average_precision(torch.from_numpy(share), truth.long()))

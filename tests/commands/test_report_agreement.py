@@ -1,0 +1,43 @@
+"""Several runs of one study, compared gene table by gene table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from gradgene.commands.report_agreement import run_agreement
+from gradgene.reports import RunFiles
+
+
+def run(path: str, scores: dict[str, float] | None) -> RunFiles:
+    genes = None
+    if scores is not None:
+        series = pd.Series(scores)
+        genes = pd.DataFrame({"gene": series.index, "score": series.to_numpy(), "direction": "up"})
+        genes["rank"] = genes["score"].rank(ascending=False).astype("Int64")
+    return RunFiles(path=Path(path), genes=genes)
+
+
+SCORES = {"a": 3.0, "b": 2.0, "c": 1.0}
+TURNED = {"a": 1.0, "b": 2.0, "c": 3.0}
+
+
+def test_runs_are_compared_two_by_two() -> None:
+    runs = [run("sweep/0", SCORES), run("sweep/1", SCORES), run("sweep/2", TURNED)]
+    found = run_agreement([*runs, run("sweep/3", None)], top_k=2)
+    assert found is not None
+    assert found[["first", "second"]].to_numpy().tolist() == [["0", "1"], ["0", "2"], ["1", "2"]]
+    assert found["spearman"].tolist() == [1, -1, -1]
+    assert found["top_overlap"].tolist() == [1, 0.5, 0.5]
+
+
+def test_folders_of_one_name_are_told_by_their_paths() -> None:
+    found = run_agreement([run("one/run", SCORES), run("two/run", SCORES)])
+    assert found is not None
+    assert found.loc[0, ["first", "second"]].tolist() == ["one/run", "two/run"]
+
+
+def test_nothing_to_compare() -> None:
+    assert run_agreement([run("a", SCORES), run("b", None)]) is None
+    assert run_agreement([run("a", SCORES), run("b", {"z": 1.0})]) is None

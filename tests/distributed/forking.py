@@ -1,0 +1,49 @@
+"""Processes of a distributed run that are forked with everything imported.
+
+Importing takes longer than all that the tests do in them. Lightning finds in the environment what
+`torchrun` would have set, and starts none itself; how it starts its own is tested by commands.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import traceback
+from collections.abc import Callable
+
+from gradgene.lit import distributed
+
+__all__ = ["run_forked"]
+
+
+def run_forked(n: int, function: Callable[[], None]) -> None:
+    """Call `function` in `n` processes that are to find each other; all must end with 0."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [_started(rank, n, port, function) for rank in range(n)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+    assert codes == [0] * n, codes
+
+
+def _started(rank: int, n: int, port: int, function: Callable[[], None]) -> int:
+    process = os.fork()
+    if process:
+        return process
+    try:
+        os.environ.update(
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(n),
+            LOCAL_WORLD_SIZE=str(n),
+            GROUP_RANK="0",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+            TORCHELASTIC_RUN_ID="tests",
+        )
+        distributed.PARENT = os.getppid()
+        function()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
