@@ -23,6 +23,7 @@ from pathlib import Path
 import pandas as pd
 
 from gradgene import plotting
+from gradgene.pruning import RANDOM_WEIGHTS
 from gradgene.reports import write_picture
 
 EXPERIMENTS = {"kang_ifnb": "IFN-β, blood cells", "csle_pbmc": "childhood lupus, lymphocytes"}

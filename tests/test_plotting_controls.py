@@ -52,7 +52,7 @@ def test_the_curve_over_pairs() -> None:
     table = stability().query("kind == 'pairs'")
     figure = pair_stability(table, 10, top_k=10)
     left, right = figure.axes
-    line = next(line for line in left.lines if len(line.get_xydata()) == 3)
+    line = next(line for line in left.lines if len(np.asarray(line.get_xydata())) == 3)
     assert np.asarray(line.get_ydata()) == pytest.approx(
         table.groupby("n_pairs")["spearman"].mean().to_numpy()
     )

@@ -41,9 +41,9 @@ def run_folder(folder: Path, scores: dict[str, dict[str, float]], change: float)
         folder / "attributions" / "pairs.parquet"
     )
     genes = sorted({g for values in scores.values() for g in values})
-    pd.DataFrame(
-        {"gene": genes, "score": 1.0, "rank": range(1, len(genes) + 1), "log_fold_change": change}
-    ).to_parquet(folder / "attributions" / "genes.parquet")
+    table = pd.DataFrame({"gene": genes, "score": 1.0, "rank": range(1, len(genes) + 1)})
+    table = table.assign(log_fold_change=change, direction="up" if change > 0 else "down")
+    table.to_parquet(folder / "attributions" / "genes.parquet")
     return folder
 
 
@@ -66,6 +66,7 @@ def test_donors_are_pooled(
     assert main(["report", *folds, f"out={out}"]) == 0
     said = capsys.readouterr().out
     assert "best genes over 3 donors" in said and str(out) in said
+    assert "agreement of the runs" in said
     table = pd.read_csv(out) if kind == "csv" else pd.read_parquet(out)
     low, high = stats.ttest_1samp([1.0, 1.5, 2.5], 0).confidence_interval()
     best = table.set_index("gene").loc["A"]
@@ -79,7 +80,8 @@ def test_runs_without_scores_of_donors(
 ) -> None:
     (Path(folds[0]) / "attributions" / "donors.parquet").unlink()
     assert main(["report", *folds]) == 0
-    assert "best genes" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "agreement of the runs" in said and "best genes" not in said
     assert main(["report", *folds, f"out={tmp_path / 'x.csv'}"]) == 2
     assert "no scores of donors that can be pooled" in capsys.readouterr().err
 
@@ -92,6 +94,7 @@ def test_runs_of_different_kinds_are_joined_but_not_pooled(
     assert main(["report", *folds]) == 0
     said = capsys.readouterr().out
     assert "2 runs" in said and "best genes" not in said
+    assert "agreement of the runs" in said
     assert main(["report", *folds, f"out={tmp_path / 'x.csv'}"]) == 2
 
 

@@ -35,7 +35,7 @@ def test_runs_are_compared_two_by_two() -> None:
 def test_folders_of_one_name_are_told_by_their_paths() -> None:
     found = run_agreement([run("one/run", SCORES), run("two/run", SCORES)])
     assert found is not None
-    assert found.loc[0, ["first", "second"]].tolist() == ["one/run", "two/run"]
+    assert found[["first", "second"]].to_numpy().tolist() == [["one/run", "two/run"]]
 
 
 def test_nothing_to_compare() -> None:

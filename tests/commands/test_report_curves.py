@@ -50,7 +50,7 @@ def run_of(
     settings = {"study": study, "ranking": {"importance": "forward"}, **config}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     (folder / "metrics.json").write_text('{"pruning/chance": 0.5}')
-    genes = pd.DataFrame({"gene": ["A"], "score": 1.0, "rank": 1})
+    genes = pd.DataFrame({"gene": ["A"], "score": 1.0, "rank": 1, "direction": "up"})
     genes = genes.assign(method=method, baseline=baseline)
     genes.to_parquet(folder / "attributions" / "genes.parquet")
     table = curves(
@@ -67,8 +67,8 @@ def at(joined: pd.DataFrame, ranking: str, ratio: float = 0.5) -> pd.Series:
 
 
 def test_labels_are_what_differs(tmp_path: Path) -> None:
-    steps = {"attribution": {"method": {"_target_": "x", "n_steps": 20}}}
-    more = {"attribution": {"method": {"_target_": "x", "n_steps": 50}}}
+    steps: dict[str, Any] = {"attribution": {"method": {"_target_": "x", "n_steps": 20}}}
+    more: dict[str, Any] = {"attribution": {"method": {"_target_": "x", "n_steps": 50}}}
     a = run_of(tmp_path / "a", 0.9)
     b = run_of(tmp_path / "b", 0.9, method="gim", seed=1)
     c = run_of(tmp_path / "c", 0.9, baseline="zero")
@@ -146,6 +146,7 @@ def test_a_sweep_is_drawn_into_its_folder(
     sweep = tmp_path / "sweep"
     folders = [str(run_of(sweep / f"attribution={m}", 0.9, method=m).path) for m in ("gim", "ig")]
     assert main(["report", *folders]) == 0
+    assert "agreement of the runs" in capsys.readouterr().out
     assert not list(sweep.glob("*.png"))  # not known to be a sweep, and nobody asked
     (sweep / "multirun.yaml").write_text("")
     # A glob names Hydra's file and the figure of before as well.
@@ -156,6 +157,7 @@ def test_a_sweep_is_drawn_into_its_folder(
     out = tmp_path / "tables"
     assert main(["report", *folders, f"out={out}"]) == 0
     assert {f.name for f in out.iterdir()} == {
+        "agreement.csv",
         "pruning.csv",
         "pruning.png",
         "pruning.svg",
@@ -163,6 +165,9 @@ def test_a_sweep_is_drawn_into_its_folder(
         "runs.csv",
     }
     assert set(pd.read_csv(out / "pruning.csv")["ranking"]) == {"gim", "ig", "random"}
+    agreement = pd.read_csv(out / "agreement.csv")
+    pairs = agreement[["first", "second"]].to_numpy().tolist()
+    assert pairs == [["attribution=gim", "attribution=ig"]]
 
 
 def test_the_figure_goes_where_it_is_wanted(
@@ -171,6 +176,7 @@ def test_the_figure_goes_where_it_is_wanted(
     folders = [str(run_of(tmp_path / m, 0.9, method=m).path) for m in ("gim", "ig")]
     figure = tmp_path / "own.svg"
     assert main(["report", *folders, f"figure={figure}"]) == 0
+    assert "agreement of the runs" in capsys.readouterr().out
     assert figure.is_file() and figure.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert main(["report", *folders, "figure=own.jpg"]) == 2
     assert "a .png or .svg" in capsys.readouterr().err

@@ -10,9 +10,18 @@ import pytest
 import statsmodels.api as sm  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
+from gradgene.cells import Cells, CellSchema
 from gradgene.errors import RankingError
-from gradgene.genes import GeneSums, batch_share, depth_correlation, explained_share
+from gradgene.genes import (
+    GeneSums,
+    PairDesign,
+    batch_share,
+    depth_correlation,
+    explained_share,
+)
+from gradgene.pairs import PairPlan
 
 seeds = st.integers(0, 2**31 - 1)
 #: Two donors in two batches, one of each in both; labels part two of the groups again.
@@ -83,6 +92,31 @@ class TestBatchShare:
         assert (explained_share(sums) > 0.99).all()
         of_depth, of_batch = batch_share(sums)
         assert of_depth < 0.01 and of_batch > 0.9
+
+    def test_batches_of_both_cells_count(self) -> None:
+        """A score h(input) - h(baseline) with h a matter of the batch alone, and one of chance."""
+        rng = np.random.default_rng(1)
+        batch_2p, h_b = rng.integers(3, size=(2, 400)), np.array([0.0, 1.0, 3.0])
+        names = np.array([f"batch{b}" for b in range(3)], dtype=object)
+        matrix = sparse.csr_matrix(np.ones((800, 2), dtype=np.float32))
+        obs = pd.DataFrame({"disease": "case"}, index=[f"c{i}" for i in range(800)])
+        schema = CellSchema(phenotypes=("disease",), values="lognorm")
+        cells = Cells(matrix, obs, ("g0", "g1"), ("", ""), schema)
+        table = pd.DataFrame(
+            {
+                "input_row": np.arange(400),
+                "baseline_row": np.arange(400, 800),
+                "donor_input": "a",
+                "batch_input": names[batch_2p[0]],
+                "batch_baseline": names[batch_2p[1]],
+            }
+        )
+        design = PairDesign.of(PairPlan(table, pd.DataFrame()), cells, 0.5)
+        scores = np.stack([h_b[batch_2p[0]] - h_b[batch_2p[1]], rng.normal(size=400)], axis=1)
+        of_batch, of_chance = batch_share(
+            sums_of(scores, design.depth_p, design.group_p, design.groups)
+        )
+        assert of_batch > 0.999 and of_chance < 0.1
 
 
 class TestExplainedShare:

@@ -61,6 +61,15 @@ class TestByHand:
         assert design.input_p.tolist() == [0, 1, 0, 2, 3]
         assert len(design) == 5
 
+    def test_both_batches_where_they_differ(self) -> None:
+        batches = {"batch_input": ["1", "1", None, "2"], "batch_baseline": ["1", "2", "1", None]}
+        plan = plan_of([0, 1, 2, 3], [3, 3, 1, 1], donor_input=["a"] * 4, **batches)
+        swaps = PairDesign.of(plan, CELLS, 0.5)
+        assert swaps.groups["batch"].tolist() == [None, "1", "1 against 2", "2"]
+        assert swaps.group_p.tolist() == [1, 2, 0, 3]
+        alone = PairDesign.of(plan, CELLS, 0.5, swaps=False)
+        assert alone.groups["batch"].tolist() == [None, "1", "2"]
+
     def test_without_labels_batches_and_donors(self) -> None:
         for columns in ({"donor_input": [None, None]}, {"donor_input": ["", ""]}):
             design = PairDesign.of(plan_of([3, 1], [0, 0], **columns), CELLS, 0.5)

@@ -199,8 +199,9 @@ def test_faithfulness_of_every_method_and_control(folder: Path, cells_file: Path
     assert complete["infidelity_scaled"] < other["infidelity_scaled"]
     assert ((found["ci_low"] <= found["value"]) | found["ci_low"].isna()).all()
     metrics = json.loads((folder / "metrics.json").read_text())
-    for (method, measure), value in found["value"].items():
-        assert metrics[f"faithfulness/{method}/{measure}"] == pytest.approx(value)
+    for row in found.reset_index().to_dict("records"):
+        name = f"faithfulness/{row['method']}/{row['measure']}"
+        assert metrics[name] == pytest.approx(row["value"])
     ledger = read(folder, "attributions/pairs")["relative_delta"]
     assert complete["relative_delta_p50"] == pytest.approx(ledger.median())
     before = found.reset_index()

@@ -19,6 +19,8 @@ from gradgene.commands import prune_retrain
 from gradgene.commands.main import main
 from gradgene.commands.prune_controls import check_controls, control_rankings
 from gradgene.commands.prune_retrain import chosen_rankings, without_genes
+from gradgene.commands.train import fit
+from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError, RankingError
 from gradgene.genes import Importance
 from gradgene.genes.importance import IMPORTANCES
@@ -104,9 +106,8 @@ def test_retraining_goes_on_where_it_stopped(
         kept = [text for text in file if '"prune"' not in text]
     (again / "progress.jsonl").write_text("".join(kept))
     trained = []
-    fit = prune_retrain.fit
 
-    def counted(work: prune_retrain.Workspace) -> None:
+    def counted(work: Workspace) -> None:
         trained.append(work.folder.name)
         fit(work)
 

@@ -35,10 +35,10 @@ def depth_correlation(sums: GeneSums) -> np.ndarray:
 def explained_share(sums: GeneSums) -> np.ndarray:
     """(features,) adjusted R² over pairs of the main score (absent = 0) on batches and depth.
 
-    Batches are the combinations of donor and batch of the input cells, each with a mean of its
-    own; depth has one slope. Below 0, where chance explains as much, it is 0. NaN where the score
-    does not vary or there are no more pairs than coefficients. Raises `RankingError` for sums
-    without depth.
+    Batches are the combinations of the input cells' donors and the two batches of pairs, each with
+    a mean of its own; depth has one slope. Below 0, where chance explains as much, it is 0. NaN
+    where the score does not vary or there are no more pairs than coefficients. Raises
+    `RankingError` for sums without depth.
     """
     depth_g, depth_square_g = _depth(sums)
     groups = sums.groups[["donor", "batch"]].fillna("").astype(str)

@@ -26,7 +26,7 @@ class PairDesign:
     ----------
     groups
         One row a group of pairs, sorted: `donor, batch, label` of the input cell, each text or
-        None where unknown.
+        None where unknown; where the baseline's batch is another one, `batch` names both.
     group_p
         (pairs,) int64 row of `groups` of each pair of the plan.
     input_p
@@ -116,7 +116,7 @@ class PairDesign:
         labels = nothing if by is None else cells.obs[by].iloc[plan.input_rows]
         known = {
             "donor": table.get("donor_input", nothing),
-            "batch": table.get("batch_input", nothing),
+            "batch": _batches(table, swaps),
             "label": labels,
         }
         groups, group_p = _grouped(pd.DataFrame({c: _texts(v) for c, v in known.items()}))
@@ -137,6 +137,17 @@ class PairDesign:
             crossed if len(crossed.rows) else None,
             set(inputs_p) <= of_baselines or set(inputs_p) == {""},
         )
+
+
+def _batches(table: pd.DataFrame, swaps: bool) -> pd.Series:
+    """Each pair's batch, or both where the input's and that of what it is compared with differ."""
+    nothing = pd.Series(None, index=table.index, dtype=object)
+    of_input = table.get("batch_input", nothing)
+    of_baseline = table.get("batch_baseline", nothing)
+    if not swaps:
+        return of_input
+    differ = of_baseline.notna() & of_input.notna() & (of_baseline != of_input)
+    return of_input.mask(differ, of_input.astype(str) + " against " + of_baseline.astype(str))
 
 
 def _sharing(plan: PairPlan) -> float:

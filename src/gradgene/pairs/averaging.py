@@ -68,6 +68,7 @@ def with_mean_controls(cells: Cells, plan: PairPlan) -> tuple[Cells, PairPlan]:
         baseline=appended.obs.index.to_numpy()[rows],
         baseline_row=rows,
         donor_baseline=_or_none(appended.obs[donor].to_numpy()[rows]) if donor else None,
+        batch_baseline=None,  # its cells may be of several
         distance=np.nan,
     )
     averaged = {row_of[group]: mine for group, mine in zip(groups, controls, strict=True)}

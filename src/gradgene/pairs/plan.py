@@ -37,6 +37,7 @@ def pair_table(
     nothing_n = np.full(len(cells), None, dtype=object)
     if cells.schema.donor is None:
         donors_n = nothing_n
+    batches_n = nothing_n
     if batch is not None:
         labels = cells.obs[batch].astype(object)
         batches_n = labels.where(labels.notna(), None).to_numpy(dtype=object)
@@ -49,7 +50,8 @@ def pair_table(
             "baseline_row": baselines,
             "donor_input": donors_n[inputs],
             "donor_baseline": donors_n[baselines],
-            "batch_input": (nothing_n if batch is None else batches_n)[inputs],
+            "batch_input": batches_n[inputs],
+            "batch_baseline": batches_n[baselines],
             "stratum": strata_n[inputs],
             "distance": np.full(len(pairs), np.nan) if distances is None else np.array(distances),
         }
@@ -64,9 +66,9 @@ class PairPlan:
     ----------
     table
         One row a pair: `pair, input, baseline` (cell names), `input_row, baseline_row` (positions
-        among the cells given), `donor_input, donor_baseline` (None without donors), `batch_input`
-        (None without a batch column), `stratum`, `distance` (of the two cells where the baseline is
-        the nearest, see `nearest_controls`; otherwise NaN).
+        among the cells given), `donor_input, donor_baseline` (None without donors), `batch_input,
+        batch_baseline` (None without a batch column), `stratum`, `distance` (of the two cells
+        where the baseline is the nearest, see `nearest_controls`; otherwise NaN).
     skipped
         One row for each stratum and reason why input cells of it have no matched baseline:
         `stratum, n_cells, reason`.

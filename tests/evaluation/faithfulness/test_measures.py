@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,5 +62,6 @@ def test_every_measure_says_what_it_asks_and_whose_it_is() -> None:
     ("name", "value"), [("max_pairs", 0), ("n_sets", 0), ("n_draws", 0), ("n_searched", -1)]
 )
 def test_settings_out_of_range_are_refused(name: str, value: int) -> None:
+    settings: dict[str, Any] = {name: value}
     with pytest.raises(ConfigError, match=f"evaluation.faithfulness.{name}"):
-        Faithfulness(**{name: value})
+        Faithfulness(**settings)

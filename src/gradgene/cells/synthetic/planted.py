@@ -226,7 +226,7 @@ class _Means:
 def _ambient(n: int, obs: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
     """(cells, genes) log means of markers of one type each that leak as the donor has it."""
     donor_n = obs["donor"].cat.codes.to_numpy()
-    leak_n = rng.normal(np.log(LEAK), LEAK_SD, size=donor_n.max() + 1)[donor_n]
+    leak_n: np.ndarray = rng.normal(np.log(LEAK), LEAK_SD, size=donor_n.max() + 1)[donor_n]
     type_n = obs["cell_type"].cat.codes.to_numpy()
     own_ng = type_n[:, None] == np.arange(n) % len(CELL_TYPES)
     return np.where(own_ng, np.log(MARKER), leak_n[:, None])
