@@ -15,7 +15,7 @@ SEEDS = pd.DataFrame(
         "ranking": ["deg", "deg", "deeplift/forward", "deeplift/forward", "random", "random"],
         "method": ["deg", "deg", "deeplift", "deeplift", "random", "random"],
         "auprc": [0.6, 0.7, 0.9, 0.8, 0.3, 0.2],
-        "chance": 0.25,
+        "chance_auprc": 0.25,
         "xor_recall": [np.nan, 0.1, np.nan, 1.0, np.nan, 0.0],
         "decoys_top10": [0, 1, 0, 0, 3, 2],
     }
@@ -75,8 +75,8 @@ def test_importances_that_agree_share_a_row() -> None:
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
-    with pytest.raises(OutputError, match="chance"):
-        truth_overview(SEEDS.drop(columns="chance"))
+    with pytest.raises(OutputError, match="chance_auprc"):
+        truth_overview(SEEDS.drop(columns="chance_auprc"))
     with pytest.raises(OutputError, match="nothing to draw"):
         truth_overview(SEEDS.iloc[:0])
     with pytest.raises(OutputError, match="nothing to draw"):

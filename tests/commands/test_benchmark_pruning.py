@@ -39,11 +39,11 @@ def test_both_ways_find_the_same() -> None:
     assert 0 < findings["agreement", "largest difference"] < 1e-5
     table = findings.tables["times"].set_index("what")
     assert (table[["seconds", "cpu_seconds"]] > 0).all(axis=None)
-    scaled = 5 / 2 * table.loc["one pair at a time", "seconds"]
+    scaled = 5 / 2 * table["seconds"]["one pair at a time"]
     assert findings["one pair at a time", "all"] == pytest.approx(scaled)
     parts = ("reading and tokenising", "choosing and cutting", "model")
     assert sum(findings["one pair at a time", part] for part in parts) == pytest.approx(scaled)
-    ours = table.loc["ours, by pair", "seconds"]
+    ours = table["seconds"]["ours, by pair"]
     assert findings["ratio", "all / ours"] == pytest.approx(scaled / ours)
     goals = {figure.name: figure.goal for figure in findings.figures if figure.goal}
     assert goals == {

@@ -26,6 +26,7 @@ from gradgene.store import append_json_line
         ({"arms": ("cell",)}, "'cell_state'"),
         ({"seeds": 0}, "above 0"),
         ({"jobs": 0}, "above 0"),
+        ({"first_seed": -1}, "0 or more"),
     ],
 )
 def test_mistakes_are_named(given: dict[str, object], says: str) -> None:
@@ -71,6 +72,7 @@ def judged(seed: int, arm: str, ranking: str, auprc: float, draw: int = 0) -> di
         "auprc": auprc,
         "auprc_all": auprc - 0.1,
         "chance": 0.25,
+        "chance_auprc": 0.3,
         "recall": auprc,
         "xor_recall": np.nan if seed == 0 else auprc,
         "xor_rank": 3.0,
@@ -78,6 +80,7 @@ def judged(seed: int, arm: str, ranking: str, auprc: float, draw: int = 0) -> di
         "batch_top10": 1.0,
         "ambient_top10": 0.0,
         "copies_top10": 0.0,
+        "batch_flagged": np.nan if model_free else 2.0,
         "batch_unflagged": np.nan if model_free else float(seed == 2),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import ClassVar
 
@@ -43,3 +44,17 @@ def test_a_stage_is_noted_with_the_memory_of_its_process(
     (line,) = work.progress()
     assert (line["stage"], line["peak_memory_mb"], line["key"]) == ("count", 123, "count")
     assert work.is_done("count")
+
+
+def test_metrics_that_stood_on_a_stage_go_when_it_is_done_again(tmp_path: Path) -> None:
+    class TwoStages(Counting):
+        METRICS: ClassVar = {"count": ("count/",), "judge": ("judge/",)}
+
+    work = TwoStages(CFG, tmp_path)
+    work.stage("count", lambda run: run.add_metrics({"count/n": 1.0}))
+    work.stage("judge", lambda run: run.add_metrics({"judge/passed": 0.0, "other": 2.0}))
+    (tmp_path / ".count.unfinished").touch()
+    work.stage("count", lambda run: run.add_metrics({"count/n": 3.0}))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics == {"count/n": 3.0, "other": 2.0}
+    assert not work.is_done("judge")

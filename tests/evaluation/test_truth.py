@@ -46,6 +46,20 @@ def test_the_truth_itself_is_perfect() -> None:
     assert (found["copies_top10"], found["decoys_top10"], found["batch_top10"]) == (1, 3, 0)
 
 
+@pytest.mark.parametrize("chosen", [ALL, NONE])
+def test_chance_is_the_mean_of_random_orders(chosen: frozenset[tuple[str, str]]) -> None:
+    rng, panel = np.random.default_rng(0), tuple(sorted(ROLES))
+    found = [
+        judge_ranking(GeneRanking("x", panel, rng.random(len(panel))), PLANTED, chosen)
+        for _ in range(400)
+    ]
+    auprc = np.array([f["auprc"] for f in found])
+    chance, recall = found[0]["chance_auprc"], np.mean([f["recall"] for f in found])
+    assert chance == pytest.approx(auprc.mean(), abs=4 * auprc.std() / 20)
+    assert recall == pytest.approx(found[0]["chance"], abs=0.05)
+    assert chance > found[0]["chance"], "a random order is better than none"
+
+
 def test_average_precision_by_hand() -> None:
     found = judge_ranking(order("on0", "u", "n0", "d"), PLANTED, NONE)
     # Judged are the mains among 10 genes; found at places 2 and 4.

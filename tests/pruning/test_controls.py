@@ -172,7 +172,7 @@ def test_pseudobulk_is_a_t_test_of_donors(paired: bool) -> None:
     means: dict[str, list[np.ndarray]] = {"case": [], "control": []}
     for (_, label), part in cells.obs.groupby(["donor", "disease"]):
         at = cells.obs.index.get_indexer(part.index)
-        means[label].append(np.log1p(dense[at].mean(axis=0)))
+        means[str(label)].append(np.log1p(dense[at].mean(axis=0)))
     assert (len(means["case"]), len(means["control"])) == (4, 4 if paired else 3)
     with np.errstate(invalid="ignore"):
         if paired:

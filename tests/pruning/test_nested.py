@@ -81,7 +81,7 @@ def test_another_category_than_the_classifiers_is_read_at_its_slot() -> None:
 def test_sums_that_lose_their_digits_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(TOKENIZER.vocabulary)
     with torch.no_grad():  # attention so sharp that the header is nothing beside some gene
-        model.blocks[0].attention.q_lin.weight.mul_(10_000)
+        model.get_parameter("blocks.0.attention.q_lin.weight").mul_(10_000)
     of, cuts = cells(), cuts_of([0, 1])
     expected = one_by_one(model, of, cuts)
     np.testing.assert_allclose(predict_cuts(model, of, cuts, "disease", 100), expected, atol=1e-6)
@@ -108,7 +108,7 @@ def test_what_shares_no_work_is_left_to_batches() -> None:
     assert any_(model)
     assert not any_(model, "mask") and not any_(model, cuts=few)
     assert not any_(make_model(TOKENIZER.vocabulary, n_layers=3))
-    core = model.blocks[1].attention.core
+    core = model.get_submodule("blocks.1.attention.core")
     with replaced_forward(core, core.forward):
         assert not any_(model)
     assert any_(model)

@@ -231,6 +231,7 @@ def test_an_interrupted_pruning_goes_on_where_it_was(seen: list[TokenBatch]) -> 
     again = prune(model, judged, rankings, settings, progress=pieces)
     assert 0 < done < n_batches and len(seen) == 2 * n_batches
     pd.testing.assert_frame_equal(again.frame, expected.frame, check_exact=True)
+    assert again.by_donor is not None and expected.by_donor is not None
     pd.testing.assert_frame_equal(again.by_donor, expected.by_donor, check_exact=True)
     # Other rankings are other pieces.
     prune(model, judged, rankings[1:], settings, progress=pieces)

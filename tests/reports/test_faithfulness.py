@@ -28,6 +28,7 @@ def measured(over: str = "donors", n_donors: int = 4) -> pd.DataFrame:
         ("deeplift", "relative_delta_p50", 1e-7, nan, nan, "", 500, n_donors, False),
         ("random", "swap_gap", 0.01, -0.1, 0.12, over, 64, n_donors, True),
         ("random", "aopc_normalised", 0.5, 0.4, 0.6, over, 8, n_donors, True),
+        ("deeplift", "swap_gap_beyond_random", 0.79, 0.6, 0.9, over, 64, n_donors, True),
     ]
     return pd.DataFrame(rows, columns=columns.split()).assign(seed=0)
 
@@ -44,7 +45,7 @@ def test_a_row_a_measure_and_a_column_a_method() -> None:
     assert rows["Swap-gap ↑"][1:3] == ("0.8 (0.7 to 0.9)", "0.01 (-0.1 to 0.12)")
     assert rows["Sufficiency ↓"][1:3] == ("-0.25", "–")
     assert rows["Sufficiency ↓"][-1] == "DeYoung et al. 2020"
-    assert len(rows) == 4, "no measure without a value"
+    assert len(rows) == 5, "no measure without a value"
 
 
 def test_what_intervals_are_over_is_said() -> None:
@@ -62,22 +63,26 @@ def test_nothing_measured_nothing_shown(frame: pd.DataFrame | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "high", "warned"),
-    [(0.8, 0.12, False), (0.1, 0.12, True), (0.1, float("nan"), False), (-0.3, float("nan"), True)],
+    ("value", "low", "warned"),
+    [
+        (0.8, 0.12, False),
+        (0.1, -0.02, True),
+        (0.1, float("nan"), False),
+        (-0.3, float("nan"), True),
+        (float("nan"), float("nan"), False),
+    ],
 )
-def test_scores_no_better_than_chance_are_warned_of(
-    value: float, high: float, warned: bool
-) -> None:
+def test_scores_no_better_than_chance_are_warned_of(value: float, low: float, warned: bool) -> None:
     frame = measured()
-    frame.loc[0, "value"], frame.loc[3, "ci_high"] = value, high
+    frame.loc[5, "value"], frame.loc[5, "ci_low"] = value, low
     genes = gene_table(20).assign(method="deeplift")
     run = RunFiles(path=Path("run"), faithfulness=frame, genes=genes)
     said = [c for c in cautions(run) if "does not follow" in c.title]
     assert bool(said) is warned
     if said:
-        assert said[0].level == "warning" and f"swap-gap {value}, random 0.01" in said[0].text
+        assert said[0].level == "warning" and f"beyond random {value}" in said[0].text
     assert not [*faithfulness_cautions(RunFiles(path=Path("run"), genes=genes))]
-    alone = RunFiles(path=Path("run"), genes=genes, faithfulness=frame[frame["method"] != "random"])
+    alone = RunFiles(path=Path("run"), genes=genes, faithfulness=frame.iloc[:5])
     assert not [*faithfulness_cautions(alone)]
 
 

@@ -60,6 +60,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_positive(self, "seeds", "pairs", "other_pairs", "n_random", "jobs", "threads")
+        for where in ("first_seed", "seed"):
+            if getattr(self, where) < 0:
+                raise ConfigError("is no seed", where=where, expected="0 or more")
         for where, given, known in (
             ("level", [self.level], PLANTED_LEVELS),
             ("methods", self.methods, METHODS),

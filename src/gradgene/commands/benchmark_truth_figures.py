@@ -37,6 +37,8 @@ def truth_figures(truth: Truth, level: PlantedLevel) -> list[Figure]:
         figures.append(
             _figure(part, "batch genes in the top 10 without flag", values, goals, 0, note=there)
         )
+        flagged, of = unmatched["batch_flagged"], f"of {level.n_batch}, wherever they rank"
+        figures.append(_figure(part, "batch genes with the flag", flagged, goals, note=of))
     total = truth.seconds.groupby("cells_seed")["seconds"].sum()
     training = truth.seconds[truth.seconds["part"] == "training"]["seconds"]
     for what, seconds in (("a seed", total), ("training of a seed", training)):
@@ -80,9 +82,10 @@ def _default(name: str, main: pd.DataFrame, deg: pd.DataFrame, goals: bool) -> l
     low, high = t_interval(gain.to_numpy())
     interval = "" if np.isnan(low) else f"mean's 95 % interval {low:.2f} to {high:.2f}"
     recall, chance = main["xor_recall"], _median(main["chance"])
+    of_orders = _median(main["chance_auprc"])
     beside = f"deg {_median(deg['xor_recall']):.2f}, chance {chance:.2f}"
     return [
-        _figure(part, "AUPRC", main["auprc"], goals, note=f"chance {chance:.2f}"),
+        _figure(part, "AUPRC", main["auprc"], goals, note=f"chance {of_orders:.2f}"),
         Figure(
             part,
             "AUPRC less deg's",

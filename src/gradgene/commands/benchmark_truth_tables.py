@@ -45,8 +45,8 @@ class Truth:
     ----------
     rankings
         A row a ranking, draw and seed: `cells_seed, model_seed`, `RANKING`, `draw`, `n_pairs` and
-        what `judge_ranking` gives, besides `batch_unflagged`: batch genes among the ten best whose
-        flags do not say so (NaN for rankings without flags).
+        what `judge_ranking` gives, besides `batch_flagged`: batch genes whose flags say so, and
+        `batch_unflagged`: those among the ten best whose flags do not (NaN without flags).
     summary
         A row a ranking, best first: the median of every figure over seeds (draws of a seed are
         averaged first), `<figure>_min`, `<figure>_max`, `<figure>_low` and `_high` (95 % interval
@@ -147,9 +147,8 @@ def _of_seed(job: SeedJob) -> tuple[pd.DataFrame, ...]:
             ranking, facts = _ranking(rows), rows.iloc[0]
             named = {column: facts[column] for column in RANKING}
             figures = judge_ranking(ranking, planted, learnt)
-            flagged = _unflagged(rows, ranking, planted)
             draw = {"draw": facts["draw"], "n_pairs": facts["n_pairs"]}
-            judged.append({**named, **draw, **figures, "batch_unflagged": flagged})
+            judged.append({**named, **draw, **figures, **_flagged(rows, ranking, planted)})
             ranks.append(ranks_of_pairs(ranking, planted).assign(**named, draw=facts["draw"]))
     accuracies = json.loads((folder / "model.json").read_text())
     model = {**accuracies, "learnt": len(learnt), "n_xor": len(planted.xor_pairs)}
@@ -176,10 +175,11 @@ def _ranking(rows: pd.DataFrame) -> GeneRanking:
     )
 
 
-def _unflagged(rows: pd.DataFrame, ranking: GeneRanking, planted: PlantedGenes) -> float:
-    """Batch genes among the ten best whose flags do not say "batch"; NaN where none were given."""
+def _flagged(rows: pd.DataFrame, ranking: GeneRanking, planted: PlantedGenes) -> dict[str, float]:
+    """`batch_flagged` and `batch_unflagged`, see `Truth`; NaN where no flags were given."""
     if (rows["arm"] == NO_MODEL).all():
-        return float("nan")
+        return {"batch_flagged": float("nan"), "batch_unflagged": float("nan")}
     flags = rows.set_index("gene")["flags"]
-    batch = [gene for gene in ranking.top(TOP) if planted.roles[gene] == "batch"]
-    return float(sum("batch" not in str(flags[gene] or "").split(";") for gene in batch))
+    said = {g for g in planted.of_role("batch") if "batch" in str(flags[g] or "").split(";")}
+    shown = planted.of_role("batch").intersection(ranking.top(TOP))
+    return {"batch_flagged": float(len(said)), "batch_unflagged": float(len(shown - said))}

@@ -104,8 +104,9 @@ def measure_faithfulness(work: Workspace, settings: Faithfulness) -> None:
     donors_p = None if work.facts.donor is None else plan.donors[pairs]
     units = Units(plan.input_rows[pairs], donors_p)
     rows = []
+    chance = SwapGap.joined(found["random"].gaps)
     for scorer in scorers:
-        rows += _rows(scorer, found[scorer.name], units, work.facts.seed)
+        rows += _rows(scorer, found[scorer.name], chance, units, work.facts.seed)
     if limits:
         joined, searched = AopcLimits.joined(limits), np.flatnonzero(searched_p[pairs])
         rows += _normalised(found, joined, searched, units.take(searched), work.facts.seed)
@@ -172,12 +173,15 @@ def _measure_sensitivity(
         found[scorer.name].sensitivities.append(change_p)
 
 
-def _rows(scorer: Scorer, found: Found, units: Units, seed: int) -> list[dict[str, Any]]:
+def _rows(
+    scorer: Scorer, found: Found, chance: SwapGap, units: Units, seed: int
+) -> list[dict[str, Any]]:
     """The rows of one scorer: value and interval of every measure of all its pairs."""
     gap, removal = SwapGap.joined(found.gaps), Removal.joined(found.removals)
     infidel = Infidelity.joined(found.infidelities)
     parts: dict[str, tuple[Tensor, Tensor | None]] = {
         "swap_gap": (gap.gap_p, gap.change_p),
+        "swap_gap_beyond_random": (gap.gap_p - chance.gap_p, gap.change_p),
         "infidelity_scaled": (infidel.scaled_error_p, infidel.change_p),
     }
     if scorer.in_units_of_f:

@@ -141,7 +141,10 @@ class RunFolder(ABC):
         started = time.perf_counter()
         # Breaking off with other settings than before leaves files of both: then neither is done.
         self._unfinished(name).touch()
-        self._drop_metrics(self.METRICS[name])
+        # What stood on the results before is gone with them.
+        order = [*self.METRICS]
+        for later in order[order.index(name) :]:
+            self._drop_metrics(self.METRICS[later])
         work(self)
         line = {
             "stage": name,

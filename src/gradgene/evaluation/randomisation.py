@@ -50,6 +50,10 @@ def cascade(model: PhenotypeGeneTransformer) -> dict[str, tuple[str, ...]]:
     return {step: tuple(names) for step, names in steps.items() if names}
 
 
+#: Sets the random numbers of these copies apart from those of a training with the same seed.
+_APART = 0x5A17
+
+
 def randomised(
     model: PhenotypeGeneTransformer, depth: int, seed: int = 0
 ) -> PhenotypeGeneTransformer:
@@ -70,7 +74,9 @@ def randomised(
             "the model is not so deep", expected=f"0 to {len(steps)}", found=str(depth)
         )
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+        # Numbers of its own: a training with this very seed began with the weights torch draws.
+        own = int(np.random.SeedSequence([seed, _APART]).generate_state(1)[0])
+        torch.default_generator.manual_seed(own)
         fresh = PhenotypeGeneTransformer(model.vocabulary, **model.size).state_dict()
     drawn = {name for names in [*steps.values()][:depth] for name in names}
     made = deepcopy(model)

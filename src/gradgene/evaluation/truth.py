@@ -100,11 +100,12 @@ def judge_ranking(
         `auprc`: average precision (the area under the precision-recall curve as a sum of steps;
         scores that are equal are one step) of causal genes over the judged ones
         (`PlantedGenes.judged`); `auprc_all`: over all but copies, unlearnt pairs among the
-        causal; `chance`: the share of causal genes among the judged, the auprc of a random order;
-        `recall`: share of the judged causal genes among as many best of the judged; `xor_recall`:
-        share of the learnt pairs' genes there (NaN without one); `xor_rank`: their median rank
-        among the judged (1 is best; NaN without one); `decoys_top10`, `batch_top10`,
-        `ambient_top10`, `copies_top10`: genes of these roles among the ten best of the panel.
+        causal; `chance`: the share of causal genes among the judged, the mean recall of random
+        orders; `chance_auprc`: their mean auprc; `recall`: share of the judged causal genes among
+        as many best of the judged; `xor_recall`: share of the learnt pairs' genes there (NaN
+        without one); `xor_rank`: their median rank among the judged (1 is best; NaN without one);
+        `decoys_top10`, `batch_top10`, `ambient_top10`, `copies_top10`: genes of these roles among
+        the ten best of the panel.
 
     Raises
     ------
@@ -129,6 +130,7 @@ def judge_ranking(
         "auprc": _average_precision(ranking, causal, judged),
         "auprc_all": _average_precision(ranking, causal, others),
         "chance": n_causal / len(best),
+        "chance_auprc": _chance_auprc(len(best), n_causal),
         "recall": len(found & causal) / n_causal,
         "xor_recall": float(np.mean([g in found for g in learnt_genes])) if ranks else np.nan,
         "xor_rank": float(np.median(ranks)) if ranks else np.nan,
@@ -153,6 +155,18 @@ def t_interval(values: np.ndarray) -> tuple[float, float]:
         return float("nan"), float("nan")
     half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
     return float(values.mean()) - half, float(values.mean()) + half
+
+
+def _chance_auprc(n: int, r: int) -> float:
+    """Mean average precision of random orders of n genes of which r are causal.
+
+    A causal gene at place k has (r - 1) (k - 1) / (n - 1) others before it on average; the mean of
+    (that + 1) / k over all places k.
+    """
+    if n < 2:
+        return 1.0
+    harmonic = float((1 / np.arange(1, n + 1)).sum())
+    return ((r - 1) / (n - 1) * (n - harmonic) + harmonic) / n
 
 
 def _average_precision(

@@ -30,7 +30,7 @@ def truth_overview(rankings: pd.DataFrame) -> Figure:
     Parameters
     ----------
     rankings
-        A row a ranking and seed: `ranking`, `method`, `auprc`, `chance`, `xor_recall` (may be
+        A row a ranking and seed: `ranking`, `method`, `auprc`, `chance_auprc`, `xor_recall` (may be
         NaN) and `decoys_top10`. Methods "deg", "hvg", "expression" and "random" are controls.
 
     Returns
@@ -43,7 +43,7 @@ def truth_overview(rankings: pd.DataFrame) -> Figure:
     OutputError
         If a column is missing or there is no row.
     """
-    need(rankings, ["ranking", "method", "chance", *(p[0] for p in PANELS)], "truth")
+    need(rankings, ["ranking", "method", "chance_auprc", *(p[0] for p in PANELS)], "truth")
     _require_rows(rankings)
     median = rankings.groupby("ranking")["auprc"].median()
     names = list(median.sort_values(kind="stable").index)
@@ -54,7 +54,7 @@ def truth_overview(rankings: pd.DataFrame) -> Figure:
         _dots(ax, rankings, place, column)
         _line(ax, rankings.loc[rankings["method"] == "deg", column], "deg", "--")
         ax.set(title=title, xlabel=label)
-    _line(axes[0], rankings["chance"], "random", ":")
+    _line(axes[0], rankings["chance_auprc"], "random", ":")
     axes[0].set_xlim(0, 1.03)
     axes[1].set_xlim(-0.05, 1.05)
     most = max(float(rankings["decoys_top10"].max()), 4)

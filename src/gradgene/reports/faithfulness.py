@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-
-import numpy as np
 
 from gradgene.reports.numbers import number
 from gradgene.reports.run_files import RunFiles
@@ -17,16 +16,15 @@ def faithfulness_cautions(run: RunFiles) -> Iterator[tuple[str, str, str]]:
     found = run.faithfulness
     if found is None or run.method is None:
         return
-    rows = found[found["measure"] == "swap_gap"].to_dict("records")
-    gaps = {str(row["method"]): (float(row["value"]), float(row["ci_high"])) for row in rows}
-    if run.method not in gaps or "random" not in gaps:
-        return
-    value, chance = gaps[run.method][0], gaps["random"][0]
-    # Beyond chance is beyond its interval, or beyond its value where there is none.
-    if value <= np.nanmax(gaps["random"]):
-        yield (
-            "warning",
-            "The model does not follow these scores",
-            f"Swapping genes in the order of {run.method} changes the model's output no more than "
-            f"in a random order (swap-gap {number(value)}, random {number(chance)}).",
-        )
+    rows = found[(found["measure"] == "swap_gap_beyond_random") & (found["method"] == run.method)]
+    for row in rows.to_dict("records"):
+        value, low = float(row["value"]), float(row["ci_low"])
+        # Beyond chance is an interval above 0, or a value above 0 where there is no interval.
+        if math.isfinite(value) and (value <= 0 or low <= 0):
+            said = number(value) + (f", at least {number(low)}" if math.isfinite(low) else "")
+            yield (
+                "warning",
+                "The model does not follow these scores",
+                f"Swapping genes in the order of {run.method} changes the model's output not "
+                f"clearly more than in a random order (swap-gap beyond random {said}).",
+            )

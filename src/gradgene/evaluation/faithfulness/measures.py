@@ -38,6 +38,12 @@ MEASURES = {
         "of what all genes do; random scores have about 0",
         "this project",
     ),
+    "swap_gap_beyond_random": FaithfulnessMeasure(
+        "Swap-gap beyond random",
+        True,
+        "the same less that of random scores, pair by pair",
+        "this project",
+    ),
     "infidelity_scaled": FaithfulnessMeasure(
         "Infidelity, scaled",
         False,
