@@ -13,7 +13,7 @@ from rich.console import Console
 
 from gradgene.attribution import AttributionSettings, DeepLift
 from gradgene.commands.evaluate_interactions import check_interactions, measure_interactions
-from gradgene.errors import RankingError
+from gradgene.errors import ConfigError, RankingError
 from gradgene.evaluation import INTERACTION_COLUMNS, Interactions
 from tests.planted import make_cells, make_model, make_tokenizer
 
@@ -39,6 +39,8 @@ def work(tmp_path: Path) -> Any:
     leaves = {
         "ranking": {"_target_": "gradgene.pruning.RankingChoice"},
         "baseline": {"_target_": "gradgene.pairs.CellStateBaseline"},
+        "checkpoint": {"path": None},
+        "model": {"activation": "gelu"},
     }
     return SimpleNamespace(
         folder=tmp_path,
@@ -52,6 +54,7 @@ def work(tmp_path: Path) -> Any:
             tokenizer=tokenizer,
             vocabulary=tokenizer.vocabulary,
         ),
+        start=None,
         device="cpu",
         settings=settings,
         attributions=[settings],
@@ -116,3 +119,22 @@ def test_refuses_what_there_is_not(work: Any) -> None:
         check_interactions(work, Interactions(ranking="deeplift/froward"))
     with pytest.raises(RankingError, match="'G1' is not in the model's panel"):
         check_interactions(work, Interactions(genes=("g1", "G1")))
+
+
+@pytest.mark.parametrize("of", ["the configuration", "the start", "the checkpoint"])
+def test_refuses_kinks_before_any_work(work: Any, of: str) -> None:
+    """Of the model in use, whichever it is; the others are smooth."""
+    asked = Interactions(method="integrated_hessians")
+    check_interactions(work, asked)
+    kinked = SimpleNamespace(model=SimpleNamespace(size={"activation": "relu"}))
+    if of == "the configuration":
+        work.cfg.model.activation = "relu"
+    elif of == "the start":
+        work.start, work.loaded = kinked, None
+    else:
+        work.cfg.checkpoint.path, work.loaded = "best.ckpt", kinked
+    work.data = None
+    with pytest.raises(ConfigError, match=r"interactions\.method.*finite_differences") as refused:
+        check_interactions(work, asked)
+    assert "ReLU" in str(refused.value)
+    check_interactions(work, Interactions())

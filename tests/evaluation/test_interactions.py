@@ -118,6 +118,21 @@ class TestExpected:
         np.testing.assert_allclose(table["excess"].iloc[1:], 0, atol=1e-12)
         assert table["expected"].abs().max() > 0.1
 
+    def test_one_strong_pair_sets_no_curvature(self) -> None:
+        """Of two strong genes among weak ones, the only ones that interact."""
+        effect_k = np.array([3, 3, 0.3, 0.3, 0.3, 0.3])
+        direction_pk = np.random.default_rng(0).choice([-1, 1], (60, 6))
+        mixed_kk = np.zeros((6, 6))
+        mixed_kk[[0, 1], [1, 0]] = 4.0
+        sign_pkk = direction_pk[:, :, None] * direction_pk[:, None]
+        found = made(effect_k * direction_pk, mixed_kk * sign_pkk, direction_pk)
+        table = interaction_table(found, GENES[:6], n_null=200)
+        best = table.iloc[0]
+        assert (best["gene_a"], best["gene_b"]) == ("g0", "g1")
+        assert best["excess"] == pytest.approx(4, abs=0.1)
+        assert best["p_adjusted"] < 0.05
+        assert (table["p_adjusted"].iloc[1:] > 0.05).all()
+
     def test_too_few_genes_to_tell(self) -> None:
         table = interaction_table(noisy(k=4), GENES[:4], n_null=0)
         assert not table["expected"].any()

@@ -27,6 +27,15 @@ def test_the_cascade_takes_every_tensor_once(variant: str) -> None:
     assert sorted(taken) == sorted(model.state_dict())
 
 
+@pytest.mark.parametrize(("variant", "step"), [("ours", "head"), ("tied", "embeddings")])
+def test_a_tied_projector_goes_with_the_embeddings(variant: str, step: str) -> None:
+    model = make_model(VOCABULARY, **VARIANTS[variant])
+    tied = model.size["tied"]
+    weight = "value_embedding.weight" if tied else "head_projector.weight"
+    assert weight in cascade(model)[step]
+    assert ("head_projector.weight" in model.state_dict()) is not tied
+
+
 @pytest.mark.parametrize("variant", ["ours", "pre-norm-classifier", "tied-sphere"])
 def test_each_step_takes_its_own_and_leaves_the_rest(variant: str) -> None:
     model = make_model(VOCABULARY, **VARIANTS[variant])

@@ -50,6 +50,20 @@ def test_enough_pairs_and_too_few() -> None:
     assert plateau(steady).n_most == 200
     rising = pair_stability(noisy(60, 20.0), np.arange(60), n_draws=5)
     assert plateau(rising).n_enough is None
+    assert plateau(steady).can_tell and plateau(rising).can_tell
+
+
+@pytest.mark.parametrize(("n", "can_tell"), [(12, False), (38, False), (40, True)])
+def test_few_pairs_cannot_tell(n: int, can_tell: bool) -> None:
+    """Even the smallest sample is more than half of the most pairs."""
+    found = plateau(pair_stability(noisy(n, 0.1), np.arange(n), n_draws=2))
+    assert found.can_tell is can_tell
+    assert found.n_enough == (10 if can_tell else None)
+
+
+def test_nothing_to_reach_cannot_be_told() -> None:
+    flat = pair_stability(np.ones((60, 5)), np.arange(60), n_draws=2)
+    assert not plateau(flat).can_tell
 
 
 def test_pairs_of_one_input_stay_together() -> None:

@@ -33,6 +33,7 @@ def test_a_failed_check_comes_first_and_is_an_error() -> None:
     found = cautions(run)[0]
     assert (found.level, found.title) == ("error", "Random weights rank genes the same")
     assert "0.93" in found.text and "beyond 0.5" in found.text
+    assert "a similar or reversed ranking" in found.text
     assert "FAILED" in str(sections.sanity_sentence(run))
     fine = run_of({"sanity/passed": 1.0, "sanity/randomised": 0.1}, sanity=sanity())
     assert not [*control_cautions(fine)]
@@ -75,7 +76,14 @@ def test_how_many_pairs_are_enough() -> None:
     assert "30 pairs each" in rising and "70 %" in rising and "not levelled off" in rising
     level = str(sections.stability_sentence(run_of({**STEADY, "stability/n_pairs_enough": 10})))
     assert "10 pairs already reach" in level
+    few = str(sections.stability_sentence(run_of({**STEADY, "stability/can_tell": 0.0})))
+    assert few.endswith("Too few pairs to tell whether more would change it.")
+    assert "levelled off" not in few
+    told = str(sections.stability_sentence(run_of({**STEADY, "stability/can_tell": 1.0})))
+    assert told == rising
     assert sections.stability_sentence(run_of({})) is None
+    unordered = {k: v for k, v in STEADY.items() if k != "stability/spearman"}
+    assert sections.stability_sentence(run_of(unordered)) is None
     run = run_of(stability=stability())
     assert column(sections.stability_table(run), "Pairs") == ["10", "20", "30"]
     donors = sections.donor_stability_table(run)

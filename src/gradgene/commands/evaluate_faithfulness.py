@@ -236,7 +236,7 @@ def _ledgers(work: Workspace) -> Iterator[dict[str, Any]]:
 
 
 def _write(work: Workspace, frame: pd.DataFrame) -> None:
-    """The table, a method after the other, and one metric a row."""
+    """The table, a method after the other, and one metric a row that has a value."""
     methods = [*dict.fromkeys(frame["method"])]
     frame = frame.sort_values("method", key=lambda m: m.map(methods.index), kind="stable")
     write_parquet(frame.reset_index(drop=True), work.folder / "evaluation" / "faithfulness.parquet")
@@ -246,6 +246,7 @@ def _write(work: Workspace, frame: pd.DataFrame) -> None:
             for method, measure, value in zip(
                 frame["method"], frame["measure"], frame["value"], strict=True
             )
+            if np.isfinite(value)
         }
     )
 

@@ -11,7 +11,7 @@ from gradgene.attribution import GeneInteractions, integrated_hessians, mixed_di
 from gradgene.commands.attribute import main_importance, ranking_names
 from gradgene.commands.binding import build
 from gradgene.commands.workspace import Workspace
-from gradgene.errors import RankingError, closest
+from gradgene.errors import ConfigError, RankingError, closest
 from gradgene.evaluation import Interactions, interaction_table
 from gradgene.lit import PlannedPairs
 from gradgene.pairs import PairPlan, blind_pairs
@@ -31,9 +31,13 @@ def check_interactions(work: Workspace, settings: Interactions) -> None:
 
     Raises
     ------
+    ConfigError
+        For second derivatives of a model that has none.
     RankingError
         For a ranking that will not be made, or genes that the panel lacks.
     """
+    if settings.method == "integrated_hessians":
+        _refuse_kinks(work)
     known = [name for a in work.attributions for name in ranking_names(work, a)]
     if settings.ranking is not None and settings.ranking not in known:
         raise RankingError(
@@ -50,6 +54,18 @@ def check_interactions(work: Workspace, settings: Interactions) -> None:
                 where="evaluation.interactions.genes",
                 expected=f"one of {closest(unknown[0], panel)}",
             )
+
+
+def _refuse_kinks(work: Workspace) -> None:
+    """A model without second derivatives, be it given, to begin with or yet to be made."""
+    source = work.start if work.cfg.checkpoint.path is None else work.loaded
+    kind = work.cfg.model.activation if source is None else source.model.size["activation"]
+    if kind == "relu":
+        raise ConfigError(
+            "a model of ReLU has no second derivatives but at its kinks",
+            where="evaluation.interactions.method",
+            fix="use finite_differences",
+        )
 
 
 def measure_interactions(work: Workspace, settings: Interactions) -> None:

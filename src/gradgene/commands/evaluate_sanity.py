@@ -76,7 +76,8 @@ def measure_sanity(work: Workspace, settings: Sanity) -> None:
     plan = sample_of(whole, settings.n_pairs, settings.seed)
     trained, p_share = _explain(work, cells, plan)
     sample = Sample(work, settings, cells, plan, trained)
-    controls = [Control("reference", "trained", trained.score_g, len(plan), p_share=p_share)]
+    n_pairs = len(trained.kept)
+    controls = [Control("reference", "trained", trained.score_g, n_pairs, p_share=p_share)]
     with work.console.status("sanity") as status:
         for check in (_random_models, _shuffled_genes, _permuted_labels):
             for control in check(sample):
@@ -156,7 +157,8 @@ def _halves(sample: Sample) -> pd.DataFrame:
             scores_pg[~first_p].mean(axis=0, dtype=np.float64),
         )
     note = "" if halves[1] is not None else "there is only one input cell"
-    control = Control("reference", "two halves", halves[1], len(input_p) // 2, note=note)
+    n_smaller = int(min(first_p.sum(), (~first_p).sum()))
+    control = Control("reference", "two halves", halves[1], n_smaller, note=note)
     return sanity_table(halves[0], sample.trained.share_g, [control])
 
 

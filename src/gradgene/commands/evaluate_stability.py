@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gradgene.commands.binding import build
@@ -46,37 +47,44 @@ def check_stability(work: Workspace, settings: Stability) -> None:
 def measure_stability(work: Workspace, settings: Stability) -> None:
     """Write `evaluation/{stability,agreement,consensus}.parquet` and their metrics.
 
-    `stability.parquet` has rows of `kind` "pairs" (samples of pairs) and "donors" (each left out);
+    `stability.parquet` has rows of `kind` "pairs" (samples of pairs, where they are of two input
+    cells or more) and "donors" (each left out), and is written where there are any;
     `consensus.parquet` is written where at least two methods have a vote.
     """
     absolute = _choice(work).sign == "absolute"
     pairs = _over_pairs(work, settings, absolute)
     donors = _over_donors(work, settings, absolute)
-    found = plateau(pairs)
+    found = plateau(pairs) if len(pairs) else None
     kinds = [pairs.assign(kind="pairs"), donors.assign(kind="donors")]
-    frame = pd.concat([kind for kind in kinds if len(kind)], ignore_index=True)
     facts: dict[str, Any] = {
         "method": work.settings.method.name,
         "importance": importance_of(work, work.settings).name,
         "top_k": settings.top_k,
         "seed": settings.seed,
     }
-    folder = work.folder / "evaluation"
-    write_parquet(frame.assign(**facts), folder / "stability.parquet")
+    made = [kind.assign(**facts) for kind in kinds if len(kind)]
+    if made:
+        file = work.folder / "evaluation" / "stability.parquet"
+        write_parquet(pd.concat(made, ignore_index=True), file)
     work.add_metrics(_metrics(found, donors))
     _measure_agreement(work, settings)
     _tell(work, found)
 
 
 def _over_pairs(work: Workspace, settings: Stability, absolute: bool) -> pd.DataFrame:
-    """Samples of held-out pairs, attributed once more by the main method."""
+    """Samples of held-out pairs, attributed once more by the main method; empty where all are of
+    one input cell.
+    """
     cells, whole = held_out_pairs(work)
     plan = sample_of(whole, settings.n_pairs, settings.seed)
     with work.console.status(f"stability: {work.settings.method.name} on {len(plan)} pairs"):
         scores = score_sample(work, work.loaded.model, cells, plan)
+    input_p = plan.input_rows[scores.kept]
+    if len(np.unique(input_p)) < 2:
+        return pd.DataFrame()
     return pair_stability(
         scores.scores_pg,
-        plan.input_rows[scores.kept],
+        input_p,
         n_draws=settings.n_draws,
         top_k=settings.top_k,
         seed=settings.seed,
@@ -112,13 +120,12 @@ def _measure_agreement(work: Workspace, settings: Stability) -> None:
     write_parquet(table.assign(**facts), folder / "consensus.parquet")
     others = agreed[agreed["first"].isin(voters) & agreed["second"].isin(voters)]
     others = others[others["first"] != others["second"]]
-    work.add_metrics(
-        {
-            "agreement/n_methods": len(voters),
-            "agreement/spearman": float(others["spearman"].median()),
-            "agreement/top_overlap": float(others["top_overlap"].median()),
-        }
-    )
+    metrics = {
+        "agreement/n_methods": len(voters),
+        "agreement/spearman": _middle(others["spearman"]),
+        "agreement/top_overlap": _middle(others["top_overlap"]),
+    }
+    work.add_metrics(_known(metrics))
 
 
 def _choice(work: Workspace) -> RankingChoice:
@@ -126,28 +133,44 @@ def _choice(work: Workspace) -> RankingChoice:
     return choice
 
 
-def _metrics(found: Plateau, donors: pd.DataFrame) -> dict[str, float]:
-    metrics: dict[str, float] = {
-        "stability/n_pairs": found.n_most,
-        "stability/spearman": found.spearman,
-        "stability/top_overlap": found.top_overlap,
-    }
-    if found.n_enough is not None:
+def _middle(values: pd.Series) -> float:
+    """Median of those that are known; NaN without any."""
+    return float(values.dropna().median())
+
+
+def _known(metrics: dict[str, float]) -> dict[str, float]:
+    """Without those that there is no number of."""
+    return {name: value for name, value in metrics.items() if np.isfinite(value)}
+
+
+def _metrics(found: Plateau | None, donors: pd.DataFrame) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    if found is not None:
+        metrics = {
+            "stability/n_pairs": found.n_most,
+            "stability/spearman": found.spearman,
+            "stability/top_overlap": found.top_overlap,
+            "stability/can_tell": float(found.can_tell),
+        }
+    if found is not None and found.n_enough is not None:
         metrics["stability/n_pairs_enough"] = found.n_enough
     for against in ("all", "donor") if len(donors) else ():
         mine = donors[donors["against"] == against]
         name = "left_out" if against == "all" else "of_others"
-        metrics[f"stability/donor_{name}_spearman"] = float(mine["spearman"].median())
-        metrics[f"stability/donor_{name}_top_overlap"] = float(mine["top_overlap"].median())
-    return metrics
+        metrics[f"stability/donor_{name}_spearman"] = _middle(mine["spearman"])
+        metrics[f"stability/donor_{name}_top_overlap"] = _middle(mine["top_overlap"])
+    return _known(metrics)
 
 
-def _tell(work: Workspace, found: Plateau) -> None:
-    enough = (
-        f"{found.n_enough} pairs are enough"
-        if found.n_enough is not None
-        else "more pairs would still change the ranking"
-    )
+def _tell(work: Workspace, found: Plateau | None) -> None:
+    if found is None:
+        work.console.print("[yellow]stability: pairs of one input cell cannot be halved[/]")
+        return
+    enough = "more pairs would still change the ranking"
+    if not found.can_tell:
+        enough = "too few pairs to tell whether more would change it"
+    elif found.n_enough is not None:
+        enough = f"{found.n_enough} pairs are enough"
     work.console.print(
         f"stability: rankings of {found.n_most} pairs each have a correlation of "
         f"{found.spearman:.2f} and share {found.top_overlap:.0%} of their best genes; {enough}"

@@ -11,10 +11,11 @@ What single effects alone would give
     Of a model that bends the sum of its genes, f = h(Σ φ_g), every two genes interact: to second
     order by κ a_i a_j with one κ = h'' / h'² for all (a shared curvature; "global epistasis",
     Otwinowski, McCandlish and Plotkin 2018). `expected` is κ a_i a_j x the share of pairs that
-    differ in both, a_g being the mean effect of a gene on its own where it differs. κ is the slope
-    of least absolute deviations of interactions on it, which a few true interactions do not move;
-    with fewer than five genes there are too few to tell a curvature from them, and κ is 0. `excess`
-    is the interaction without it, and what genes are ranked by.
+    differ in both, a_g being the mean effect of a gene on its own where it differs. κ is the
+    weighted median of the ratios of interactions to it, the weights (its sizes) capped at their
+    median, so that no single pair, nor a few true interactions, set it; with fewer than five genes
+    there are too few to tell a curvature from them, and κ is 0. `excess` is the interaction without
+    it, and what genes are ranked by.
 Null from permuted pairs
     In each pair of cells on its own, excesses are dealt anew among the genes that differ there: the
     genes are permuted, rows and columns alike. H0: beyond their single effects it makes no
@@ -246,13 +247,16 @@ def _expected(
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    """The b with the least Σ |y - b x|: the median of y / x, weighted by |x|; 0 if all x are."""
+    """The weighted median of the ratios y / x, weights |x| capped at their median (no single pair
+    may set the curvature); 0 if all x are.
+    """
     x, y = x[x != 0], y[x != 0]
     if not len(x):
         return 0.0
     ratio = y / x
     order = np.argsort(ratio, kind="stable")
-    below = np.cumsum(np.abs(x)[order])
+    weight = np.minimum(np.abs(x), np.median(np.abs(x)))
+    below = np.cumsum(weight[order])
     return float(ratio[order][np.searchsorted(below, below[-1] / 2)])
 
 

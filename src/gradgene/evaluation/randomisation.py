@@ -37,7 +37,8 @@ def cascade(model: PhenotypeGeneTransformer) -> dict[str, tuple[str, ...]]:
     """Steps of the cascade in their order, each with the names of the tensors it takes.
 
     "head" (everything behind the blocks), "block n" … "block 1" (the one next to the embeddings)
-    and "embeddings"; a step that has no tensor is left out. Together they are all of them.
+    and "embeddings"; a step that has no tensor is left out. Together they are all of them. Of a
+    tied head the projector, which is the value embedding, goes with the embeddings.
     """
     steps: dict[str, list[str]] = {"head": []}
     steps |= {f"block {i + 1}": [] for i in reversed(range(len(model.blocks)))}

@@ -88,12 +88,16 @@ class Plateau:
         The most pairs that could be compared with as many others: half of them.
     spearman, top_overlap
         Mean over halvings there.
+    can_tell
+        Whether there is a correlation to reach, and a size of at most half the most pairs that
+        could have reached it; where not, a None above says nothing.
     """
 
     n_enough: int | None
     n_most: int
     spearman: float
     top_overlap: float
+    can_tell: bool
 
 
 def pair_stability(
@@ -177,7 +181,8 @@ def plateau(table: pd.DataFrame) -> Plateau:
     n_most, most = int(last["n_pairs"].median()), float(last["spearman"].mean())
     enough = [int(n) for n, value in ladder.items() if value >= REACHED * most]  # type: ignore[call-overload]
     n_enough = enough[0] if enough and enough[0] <= n_most / 2 and most > 0 else None
-    return Plateau(n_enough, n_most, most, float(last["top_overlap"].mean()))
+    can_tell = most > 0 and bool((ladder.index <= n_most / 2).any())
+    return Plateau(n_enough, n_most, most, float(last["top_overlap"].mean()), can_tell)
 
 
 def donor_stability(

@@ -27,8 +27,8 @@ def blind_pairs(
 ) -> PairPlan:
     """`n` pairs of two cells of one stratum, each of them of either label; fewer of few cells.
 
-    First cells are of one label and the other in turn, their donors in turn, and no cell is a first
-    one twice. The second is of either label with equal chance where its stratum has both.
+    First cells are half of each label, one after the other, their donors in turn, and no cell is a
+    first one twice. The second is of either label with equal chance where its stratum has both.
 
     Parameters
     ----------

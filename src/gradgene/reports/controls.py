@@ -37,8 +37,9 @@ def control_cautions(run: RunFiles) -> Iterator[Said]:
         yield (
             "error",
             "Random weights rank genes the same",
-            f"{method} gives a model with random weights nearly the same ranking as the trained "
-            f"one (rank correlation {number(size)}; beyond {number(threshold)} the check fails). "
+            f"{method} gives a model with random weights a similar or reversed ranking (size of "
+            f"the rank correlation with the trained one: {number(size)}; beyond "
+            f"{number(threshold)} the check fails). "
             "Its scores do not explain what this model learnt, and nothing below can be believed "
             "to do so.",
         )

@@ -91,7 +91,8 @@ MEASURES = {
     "relative_delta_p50": FaithfulnessMeasure(
         "Relative delta, median",
         False,
-        "what the scores of a pair leave unexplained of f_input - f_baseline, a share of it",
+        "what the scores of a pair leave unexplained of Δf = f_input - f_baseline, over "
+        "max(|Δf|, 0.01 Σ|score|); the worse of both directions",
         "completeness; Sundararajan et al. 2017",
     ),
     "relative_delta_p99": FaithfulnessMeasure(

@@ -22,9 +22,9 @@ __all__ = [
 
 
 def stability_sentence(run: RunFiles) -> str | None:
-    """How many pairs are enough, in words; None where it was not measured."""
+    """How many pairs are enough, in words; None where it was not measured or has no order."""
     metrics = run.metrics or {}
-    if "stability/n_pairs" not in metrics:
+    if "stability/n_pairs" not in metrics or "stability/spearman" not in metrics:
         return None
     most = number(int(metrics["stability/n_pairs"]))
     enough = metrics.get("stability/n_pairs_enough")
@@ -33,6 +33,8 @@ def stability_sentence(run: RunFiles) -> str | None:
         f"Two rankings of {most} pairs each, of different input cells, have a rank correlation of "
         f"{number(metrics['stability/spearman'])} and share {shared} of their best genes. "
     )
+    if metrics.get("stability/can_tell") == 0:
+        return text + "Too few pairs to tell whether more would change it."
     if enough is None:
         return text + "The curve has not levelled off: more pairs would still change the ranking."
     return text + (
