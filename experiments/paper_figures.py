@@ -26,7 +26,7 @@ from gradgene import plotting
 from gradgene.pruning import RANDOM_WEIGHTS
 from gradgene.reports import write_picture
 
-EXPERIMENTS = {"kang_ifnb": "IFN-β, blood cells", "csle_pbmc": "childhood lupus, lymphocytes"}
+EXPERIMENTS = {"kang_ifnb": "IFN-β", "csle_pbmc": "lupus"}
 #: What is pruned: for the figures, and what the README's picture shows besides.
 PUBLISHED = ("grad_x_delta/paper_mean", "grad_x_delta/forward", "deeplift/forward")
 BESIDES = ("grad_x_delta/contrast", "grad_x_delta/contrast/abs", "grad_x_delta/paper_geometric")
@@ -49,6 +49,13 @@ def command(experiment: str, folder: Path, rank_source: str) -> list[str]:
         f"pruning.rank_source={rank_source}",
         f"paths.output_dir={trained}_{rank_source}",
     ]
+
+
+def chosen(curves: pd.DataFrame) -> pd.DataFrame:
+    """The lines of the figures; intervals end where these metrics do."""
+    # What random weights reach per pair is named after the ranking it is the null of.
+    drawn = curves[curves["ranking"].str.removesuffix(RANDOM_WEIGHTS).isin(DRAWN)]
+    return drawn.assign(ci_low=drawn["ci_low"].clip(0, 1), ci_high=drawn["ci_high"].clip(0, 1))
 
 
 def contrasts(curves: dict[str, pd.DataFrame], metric: str) -> pd.DataFrame:
@@ -91,8 +98,7 @@ def main(words: list[str]) -> None:
             subprocess.run(line, check=True)
         run = Path(line[-1].removeprefix("paths.output_dir="))
         frame = pd.read_parquet(run / "pruning" / "curves.parquet")
-        # What random weights reach per pair is named after the ranking it is the null of.
-        curves[title] = frame[frame["ranking"].str.removesuffix(RANDOM_WEIGHTS).isin(DRAWN)]
+        curves[title] = chosen(frame)
     for file in draw(curves, folder if rank_source == "held_out" else folder / rank_source):
         print(file)
 

@@ -37,7 +37,7 @@ CURVES = (
     "ranking draw order ratio arm metric value ci_low ci_high n_cells n_donors rank_source split "
     "seed"
 ).split()
-SUMMARY = "ranking order arm metric area ci_low ci_high".split()
+SUMMARY = "ranking order arm metric area ci_low ci_high interval_over n_donors".split()
 FIGURES = (
     "training_curves distribution_importance distribution_forward distribution_backward "
     "scores_by_gene top_genes pruning_lowest_first pruning_highest_first "
@@ -50,7 +50,7 @@ FILES = {
     *(f"attributions/{f}.parquet" for f in ("genes", "pairs", "plan", "strata", "donors")),
     "attributions/genes_training.parquet",
     "attributions/plan.json",
-    *(f"pruning/{f}.parquet" for f in ("rankings", "curves", "summary")),
+    *(f"pruning/{f}.parquet" for f in ("rankings", "curves", "curves_by_donor", "summary")),
     *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg")),
 }
 # What a run keeps for itself and the report, beside the files of the contract.
@@ -263,7 +263,9 @@ def test_every_ranking_is_pruned_at_every_ratio(run):
     ratios = {"lowest_first": [0.0, 0.5, 0.8, 0.9, 0.95, 0.98], "highest_first": [0.02, 0.05, 0.2]}
     for (order, _), curve in curves.groupby(["order", "ranking"]):
         assert sorted(set(curve["ratio"])) == ratios[str(order)]
-    assert curves["value"].between(0, 1).all()
+    is_drop = curves["metric"] == "probability_drop"
+    assert curves.loc[~is_drop, "value"].between(0, 1).all()
+    assert curves.loc[is_drop, "value"].between(-1, 1).all()
     assert set(curves["split"]) == {"test"} and set(curves["rank_source"]) == {"held_out"}
     whole = curves[(curves["order"] == "lowest_first") & (curves["ratio"] == 0)]
     assert (whole.groupby(["arm", "metric"])["value"].nunique() == 1).all()
