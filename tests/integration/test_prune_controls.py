@@ -164,6 +164,15 @@ def test_a_finished_model_is_not_trained_again(tmp_path: Path, refused: Callable
     assert "no training to repeat" in refused("prune", *line)
 
 
+def test_a_model_that_knew_the_genes_is_not_trained_again(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    data = write_cells(tmp_path / "cells.h5ad")
+    begun = ["model=pretrained", f"model.path={tmp_path}", "pruning.retrain=[0.5]"]
+    line = [w for w in words(data, tmp_path / "run") if not w.startswith("model.")]
+    assert "has seen the genes" in refused("study", *line, *begun)
+
+
 def test_the_first_draw_of_each_is_retrained() -> None:
     genes = ("a", "b")
     names = ["gim/forward", "random", "random", "hvg_batch", "deg"]

@@ -86,7 +86,9 @@ def test_pairs_pruned_by_their_own_scores_have_a_null_beside_them(folder, cells_
     assert set(curves["rank_source"]) == {"per_pair"}
     named = {"deeplift/forward"}
     null = {name + RANDOM_WEIGHTS for name in named}
-    assert set(curves["ranking"]) == {*named, *null, "random", "hvg"} == set(summary["ranking"])
+    assert set(curves["ranking"]) == {*named, *null, "random", "hvg"}
+    # The random curve is another model's than that of the null.
+    assert set(summary["ranking"]) == {*named, "random", "hvg"}
     n_pairs = len(read(folder, "attributions/pairs"))
     assert curves.groupby("arm")["n_cells"].unique().map(list).to_dict() == {
         "input": [n_pairs],

@@ -158,3 +158,29 @@ def test_to_pandas_is_a_copy() -> None:
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(RankingError, match="lacks arm, n_cells"):
         PruningCurve(curve(MAIN).frame.drop(columns=["arm", "n_cells"]))
+
+
+def test_donors_of_one_label_each_give_balanced_accuracy_a_two_sided_interval() -> None:
+    """Area of a donor: what its accuracy has over random's, over shares 0 to 0.9."""
+    gains = {"input": [0.1, 0.2, 0.4], "baseline": [0.0, 0.1, 0.2, 0.5]}
+    rows = [
+        (name, 0, "lowest_first", ratio, arm, "accuracy", f"{arm}{i}", 0.5 + gain * (name == "a/b"))
+        for arm, of in gains.items()
+        for i, gain in enumerate(of)
+        for name in ("a/b", "random")
+        for ratio in RATIOS
+    ]
+    by_donor = pd.DataFrame(rows, columns=DONOR_COLUMNS)
+    frame = curve(points("a/b", (0.8, 0.7, 0.7)), *RANDOM).frame
+    both = pd.DataFrame([{**by_donor.iloc[0], "arm": "both", "metric": "balanced_accuracy"}])
+    summary = PruningCurve(frame, pd.concat([by_donor, both.iloc[:0]])).summary()
+    row = summary.set_index("ranking").loc["a/b"]
+    u, v = (np.array(gains[arm]) * 0.9 for arm in gains)
+    welch = stats.ttest_ind(u, -v, equal_var=False).confidence_interval()
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((welch.low / 2, welch.high / 2))
+    assert (row["interval_over"], row["n_donors"]) == ("donors", 7)
+
+
+def test_random_weights_have_no_area_to_another_models_random_genes() -> None:
+    null = points("deeplift/forward (random weights)", (0.5, 0.9, 1.0))
+    assert set(curve(MAIN, null, *RANDOM).summary()["ranking"]) == {"deeplift/forward", "random"}

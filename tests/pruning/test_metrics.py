@@ -91,5 +91,7 @@ def test_an_arm_without_cells_has_no_metrics() -> None:
     values = arm_metrics(only, truth_n[rows], "alpha", "beta")
     assert {arm for arm, _ in values} == {"input", "both"}
     assert {m for _, m in values} == {"accuracy", "f1", "precision", "recall", "probability"}
+    # Of one label they are other quantities than of two.
+    assert ("input", "f1") in values and not {("both", "f1"), ("both", "precision")} & set(values)
     nobody = Predictions(found.probabilities_nc[:0], found.labels)
     assert arm_metrics(nobody, truth_n[:0], "alpha", "beta") == {}

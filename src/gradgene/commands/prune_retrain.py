@@ -20,7 +20,8 @@ import pandas as pd
 from scipy import sparse
 
 from gradgene.cells import Cells
-from gradgene.checkpoints import load_checkpoint
+from gradgene.checkpoints import PretrainedModel, load_checkpoint
+from gradgene.commands.binding import build
 from gradgene.commands.prune_controls import main_ranking
 from gradgene.commands.train import fit
 from gradgene.commands.workspace import Workspace
@@ -39,7 +40,15 @@ ORDER: Literal["highest_first"] = "highest_first"
 
 
 def check_retrain(work: Workspace, settings: PruningSettings) -> None:
-    """Raise `ConfigError` where retraining is asked for and the study trains no model."""
+    """Raise `ConfigError` where retraining is asked for and would not begin from random weights."""
+    if settings.retrain and isinstance(build(work.cfg.model), PretrainedModel):
+        raise ConfigError(
+            "a pretrained model has seen the genes that are removed",
+            where="pruning.retrain",
+            expected="a model that begins with random weights",
+            found="model=pretrained",
+            fix="leave pruning.retrain empty, or choose another model=...",
+        )
     if settings.retrain and work.cfg.checkpoint.path is not None:
         raise ConfigError(
             "a study of a finished model has no training to repeat",

@@ -37,7 +37,7 @@ PAPER_METRICS = ("accuracy", "f1", "recall", "precision")
 #: What marks a ranking that was made on the pairs it is judged on.
 LEAKS = " (leaks)"
 LEAKING_TITLE = " (per-pair ranking: leaks the label)"
-_AXIS, _STRETCHED = "Genes removed (% of the panel)", ", stretched axis"
+_STRETCHED = ", stretched axis"
 
 
 @styled
@@ -91,7 +91,7 @@ def pruning_curves(
         chance_line(ax, chance)
     stretched = ratio_axis(ax, order, chosen, room=0.055)
     ax.set_title(title or _title(order, curves))
-    ax.set_xlabel(_AXIS + (_STRETCHED if stretched else ""))
+    ax.set_xlabel(_axis(curves) + (_STRETCHED if stretched else ""))
     ax.set_ylabel(METRIC_NAMES.get(metric, metric))
     name_lines(figure, ax, ends, styles)
     return figure
@@ -149,7 +149,7 @@ def pruning_grid(
             axes[i, j].set_ylabel(METRIC_NAMES.get(metric, metric))
     figure.suptitle(_title(order, curves), x=0.01, ha="left", fontweight="bold", fontsize=12)
     for ax in axes[-1]:
-        ax.set_xlabel(_AXIS + (_STRETCHED if stretched else ""))
+        ax.set_xlabel(_axis(curves) + (_STRETCHED if stretched else ""))
     _legend(figure, ends, styles)
     return figure
 
@@ -192,7 +192,7 @@ def pruning_orders(
             chance_line(ax, chance)
         stretched = ratio_axis(ax, order, chosen, room=0.09)
         ax.set_title(_title(order, curves if len(panels) == 1 else curves.iloc[:0]))
-        ax.set_xlabel(_AXIS + (_STRETCHED if stretched else ""))
+        ax.set_xlabel(_axis(curves) + (_STRETCHED if stretched else ""))
     axes[0].set_ylabel(METRIC_NAMES.get(metric, metric))
     if len(panels) > 1 and _leaks(curves):
         figure.suptitle(LEAKING_TITLE.strip(" ()").capitalize(), fontweight="bold", fontsize=12)
@@ -207,9 +207,14 @@ def mark_leaks(curves: pd.DataFrame) -> pd.DataFrame:
     """
     if not _leaks(curves):
         return curves
-    leaking = (curves["rank_source"] == "per_pair") & ~curves["ranking"].isin(CONTROLS)
+    leaking = (curves["rank_source"] == "per_pair") & ~curves["ranking"].isin((*CONTROLS, "table"))
     marked = curves["ranking"].where(~leaking, curves["ranking"].astype(str) + LEAKS)
     return curves.assign(ranking=marked)
+
+
+def _axis(curves: pd.DataFrame) -> str:
+    """What the shares are of: the panel, or where pairs are cut each pair's own genes."""
+    return f"Genes removed (% of {'those of each pair' if _leaks(curves) else 'the panel'})"
 
 
 def _leaks(curves: pd.DataFrame) -> bool:

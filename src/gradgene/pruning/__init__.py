@@ -9,9 +9,9 @@ from gradgene.pruning.controls import (
     pseudobulk_ranking,
     random_rankings,
 )
-from gradgene.pruning.curve import PruningCurve
+from gradgene.pruning.curve import RANDOM_WEIGHTS, PruningCurve
 from gradgene.pruning.metrics import arm_metrics, contrast_accuracy
-from gradgene.pruning.per_pair import RANDOM_WEIGHTS, predict_pairs
+from gradgene.pruning.per_pair import predict_pairs
 from gradgene.pruning.points import Arms, Point, curve_of
 from gradgene.pruning.predict import Predictions, Progress, Track, predict
 from gradgene.pruning.prune import Judged, places, prune

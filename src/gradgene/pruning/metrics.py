@@ -44,6 +44,7 @@ def arm_metrics(
     u, v = (predictions.labels.index(label) for label in (input_label, baseline_label))
     of = {"input": truth_n == u, "baseline": truth_n == v}
     of["both"] = of["input"] | of["baseline"]
+    two_labels = bool(of["input"].any() and of["baseline"].any())
     p_nc = predictions.probabilities_nc
     true_n = p_nc[np.arange(len(p_nc)), truth_n]
     said_n = p_nc.argmax(axis=1)
@@ -52,12 +53,14 @@ def arm_metrics(
         if not rows.any():
             continue
         for name, value in _weighted(said_n[rows], truth_n[rows], p_nc.shape[1]).items():
-            values[arm, name] = value
+            # Of cells of one label these are other quantities, which no donor of one should give.
+            if arm != "both" or name not in ("f1", "precision") or two_labels:
+                values[arm, name] = value
         values[arm, "probability"] = float(true_n[rows].mean(dtype=np.float64))
         if whole_n is not None:
             drop_n = whole_n[rows].astype(np.float64) - true_n[rows]
             values[arm, "probability_drop"] = float(drop_n.mean())
-    if of["input"].any() and of["baseline"].any():
+    if two_labels:
         recalls = [values[arm, "accuracy"] for arm in ("input", "baseline")]
         values["both", "balanced_accuracy"] = sum(recalls) / 2
         values["both", "auroc"] = _auroc(p_nc[of["both"], u], truth_n[of["both"]] == u)

@@ -19,10 +19,7 @@ from gradgene.pruning.prune import window
 from gradgene.pruning.settings import PruningSettings
 from gradgene.tokens import TokenBatch
 
-__all__ = ["RANDOM_WEIGHTS", "predict_pairs", "union_places"]
-
-#: What a ranking's name ends with where a model of random weights made it and is pruned by it.
-RANDOM_WEIGHTS = " (random weights)"
+__all__ = ["predict_pairs", "union_places"]
 
 
 def predict_pairs(

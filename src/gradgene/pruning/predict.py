@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Protocol
 
 import numpy as np
@@ -132,13 +133,15 @@ def predict_cuts(
     here, shown = cells.to(device), cuts.to(device)
     distinct_vc = np.empty((len(cuts), len(ids)), dtype=np.float32)
     for i, piece in enumerate(track(pieces)):
-        name = f"{digest}-{batch_tokens}-{i}"
+        at_v = torch.cat([at for _, at in piece]).numpy()
+        # How cuts are grouped depends on the device, so a piece is known by what it holds.
+        name = f"{digest}-{batch_tokens}-{i}-{sha256(at_v.tobytes()).hexdigest()[:12]}"
         kept_vc = progress.read(name)
         if kept_vc is None:
             logits = (read(model, here, shown.take(at.to(device)), category) for read, at in piece)
             kept_vc = torch.cat([_probabilities(x_nv, ids) for x_nv in logits]).cpu().numpy()
             progress.write(name, kept_vc)
-        distinct_vc[torch.cat([at for _, at in piece]).numpy()] = kept_vc
+        distinct_vc[at_v] = kept_vc
     each_vc: np.ndarray = distinct_vc[which.numpy()]
     return each_vc
 

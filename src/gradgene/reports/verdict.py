@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from gradgene.attribution import METHODS, AttributionMethod
-from gradgene.plotting import METRIC_NAMES
+from gradgene.plotting import CONTROLS, METRIC_NAMES
 from gradgene.pruning import RANDOM_WEIGHTS
 from gradgene.reports.controls import control_cautions
 from gradgene.reports.evidence import flags_of, has_flags, interval_note, null_note
@@ -120,6 +120,7 @@ def _pruning_sentences(run: RunFiles) -> Iterator[str]:
         return
     curves, arm, metric = picked
     name = METRIC_NAMES.get(metric, metric).lower()
+    whole = "each pair's genes" if leaks(run) else "the panel"
     for order, wanted in (("lowest_first", 0.95), ("highest_first", 0.02)):
         at_order = curves[curves["order"] == order]
         own = at_order[at_order["ranking"] == main]
@@ -131,16 +132,15 @@ def _pruning_sentences(run: RunFiles) -> Iterator[str]:
         here = at_order[at_order["ratio"] == ratio]
         value = _interval(own[own["ratio"] == ratio])
         if order == "lowest_first":
-            text = (
-                f"Keeping only the best {percent(1 - ratio)} of the panel leaves {name} at {value}"
-            )
+            text = f"Keeping only the best {percent(1 - ratio)} of {whole} leaves {name} at {value}"
         else:
             text = f"Removing the best {percent(ratio)} first brings {name} to {value}"
+        leaking = leaks(run) and main not in CONTROLS  # no pair makes a control
         others = [*_random_genes(here), *_area(run, main, order, arm, metric)]
         yield (
             text
             + (f" ({'; '.join(others)})" if others else "")
-            + (f"; this ranking leaks the label{_null(here, main)}." if leaks(run) else ".")
+            + (f"; this ranking leaks the label{_null(here, main)}." if leaking else ".")
         )
 
 
@@ -167,7 +167,9 @@ def _area(run: RunFiles, main: str, order: str, arm: str, metric: str) -> Iterat
     ]
     if len(row) == 1 and row[["ci_low", "ci_high"]].notna().all(axis=None):
         area, low, high = (number(float(row[c].iloc[0])) for c in ("area", "ci_low", "ci_high"))
-        yield f"area to random over all shares: {area} [{low}, {high}]"
+        over = row["interval_over"].iloc[0] if "interval_over" in row else None
+        of = {"draws": " over random draws alone", "donors": " over donors"}.get(str(over), "")
+        yield f"area to random over all shares: {area} [{low}, {high}]{of}"
 
 
 def _null(here: pd.DataFrame, main: str) -> str:

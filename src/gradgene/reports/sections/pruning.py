@@ -114,6 +114,7 @@ def _value(row: Any, column: str) -> str:
     """A number with its interval, where there is one."""
     low, high = row.get("ci_low"), row.get("ci_high")
     interval = f" [{number(low)}, {number(high)}]" if pd.notna(low) and pd.notna(high) else ""
+    interval += " over draws" if interval and row.get("interval_over") == "draws" else ""
     return f"{number(float(row[column]))}{interval}"
 
 
