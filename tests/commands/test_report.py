@@ -13,7 +13,7 @@ from gradgene.commands.main import main
 #: Both cells of every pair are of one donor.
 WITHIN = {"baseline_weight": 1.0, "both_weight": 1.0}
 SCORES = ("score", "baseline_sum", "both_sum")
-WHAT = {"what": "deeplift/forward 123"}
+WHAT = {"score_key": "deeplift/forward 123"}
 
 
 def run_folder(folder: Path, scores: dict[str, dict[str, float]], change: float) -> Path:
@@ -90,7 +90,7 @@ def test_runs_of_different_kinds_are_joined_but_not_pooled(
     folds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = Path(folds[0]) / "attributions" / "donors.parquet"
-    pd.read_parquet(file).assign(what="gim/contrast 123").to_parquet(file)
+    pd.read_parquet(file).assign(score_key="gim/contrast 123").to_parquet(file)
     assert main(["report", *folds]) == 0
     said = capsys.readouterr().out
     assert "2 runs" in said and "best genes" not in said

@@ -259,7 +259,7 @@ class TestPlanted:
         plan = blind_pairs(cells, "disease", ("case", "control"), ("cell_type",), 64, 0)
         table = interactions_of(model, tokens, plan)
         best = table.iloc[0]
-        (pair,) = planted.xor_pairs
+        (pair,) = planted.genes.xor_pairs
         assert {best["gene_a"], best["gene_b"]} == {*pair}
         assert best["interaction"] < -1
         assert best["p_adjusted"] < 0.01

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradgene.cells import PlantedGenes
 from gradgene.errors import CellsError
-from gradgene.evaluation.truth import PlantedGenes, judge_ranking, ranks_of_pairs, t_interval
+from gradgene.evaluation.truth import judge_ranking, ranks_of_pairs
 from gradgene.pruning import GeneRanking
 
 ROLES = {
@@ -123,9 +124,3 @@ def test_what_does_not_fit_is_refused() -> None:
     assert "'a0'" in str(error.value)
     with pytest.raises(CellsError, match="differ"):
         PlantedGenes(ROLES, PAIRS[:1])
-
-
-def test_an_interval_needs_two_runs() -> None:
-    low, high = t_interval(np.array([1.0, 2.0, 3.0, np.nan]))
-    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
-    assert np.isnan(t_interval(np.array([1.0, np.nan]))).all()

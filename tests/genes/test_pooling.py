@@ -18,7 +18,7 @@ from tests.genes.test_crossing import sums_of as crossed_sums
 
 
 def run(
-    scores: dict[str, dict[str, float]], baselines: str = "same", what: str = "a"
+    scores: dict[str, dict[str, float]], baselines: str = "same", score_key: str = "a"
 ) -> DonorScores:
     """A run that held out the donors of `scores` (donor -> gene -> score).
 
@@ -38,7 +38,7 @@ def run(
         for g in genes:
             total = sum(values[g] for values in scores.values())
             rows.append((b, g, 0, np.nan, total / n, len(scores) / n, 0.0, 0.0))
-    return DonorScores(pd.DataFrame(rows, columns=[*COLUMNS]), what)
+    return DonorScores(pd.DataFrame(rows, columns=[*COLUMNS]), score_key)
 
 
 def test_donors_of_all_runs_make_one_t_interval() -> None:
@@ -107,7 +107,7 @@ def test_three_donors_on_each_side(donors: int, baselines: str) -> None:
 def test_different_scores_are_refused() -> None:
     scores = {"d1": {"A": 1.0}}
     with pytest.raises(RankingError, match="one kind"):
-        pool_donors([run(scores), run(scores, what="b")])
+        pool_donors([run(scores), run(scores, score_key="b")])
     with pytest.raises(RankingError, match="lack score"):
         DonorScores(pd.DataFrame({"donor": [], "gene": [], "n_pairs": []}), "a")
     twice = pd.concat([run(scores).frame] * 2)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
 
-from gradgene.genes import benjamini_hochberg, donor_interval, null_p
+from gradgene.genes import benjamini_hochberg, donor_interval, mean_interval, null_p
 
 seeds = st.integers(0, 2**31 - 1)
 
@@ -160,3 +160,9 @@ class TestBenjaminiHochberg:
             warnings.simplefilter("error")
             assert np.isnan(benjamini_hochberg(np.full(3, np.nan))).all()
             assert benjamini_hochberg(np.array([])).shape == (0,)
+
+
+def test_the_mean_of_replicates() -> None:
+    low, high = mean_interval(np.array([1.0, 2.0, 3.0, np.nan]))
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
+    assert np.isnan(mean_interval(np.array([1.0, 2.0, np.nan]))).all()

@@ -123,8 +123,8 @@ def test_donors_can_be_pooled(cells_file: Path, trained: Path, tmp_path: Path) -
     weighted = donors.assign(total=donors["score"] * donors["n_pairs"]).groupby("gene")["total"]
     scores = genes[genes["rank"].notna()].set_index("gene")["score"]
     np.testing.assert_allclose(weighted.sum()[scores.index] / len(pairs), scores, atol=1e-12)
-    (what,) = donors["what"].unique()
-    assert what.startswith("deeplift/forward ")
+    (score_key,) = donors["score_key"].unique()
+    assert score_key.startswith("deeplift/forward ")
 
 
 def test_a_category_that_is_not_read(

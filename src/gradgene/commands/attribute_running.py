@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -30,6 +31,7 @@ from gradgene.lit import (
     pair_loader,
     rank_and_world,
 )
+from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BaselineStrategy, PairPlan
 from gradgene.provenance import settings_hash
 from gradgene.pruning import RankingChoice
@@ -110,11 +112,20 @@ def attribute_pairs(
     return found
 
 
-def module_of(work: Workspace, settings: AttributionSettings) -> PhenotypeModule:
-    """The module whose `predict_step` explains with a method."""
+def module_of(
+    work: Workspace,
+    settings: AttributionSettings,
+    model: PhenotypeGeneTransformer | None = None,
+    on_error: Literal["raise", "stop", "skip"] | None = None,
+) -> PhenotypeModule:
+    """The module whose `predict_step` explains with a method.
+
+    It explains the study's model or another of the same vocabulary; pairs without finite scores are
+    dealt with as the settings say, or as `on_error` does.
+    """
     facts = work.facts
     module = PhenotypeModule(
-        work.loaded.model,
+        work.loaded.model if model is None else model,
         work.loaded.tokenizer.schema,
         facts.target,
         build(work.cfg.finetune),
@@ -124,7 +135,7 @@ def module_of(work: Workspace, settings: AttributionSettings) -> PhenotypeModule
         settings.method,
         settings.target(facts.target, facts.input, facts.baseline),
         build(work.cfg.baseline),
-        settings.on_error,
+        on_error or settings.on_error,
     )
     return module
 

@@ -240,9 +240,9 @@ def _label_tables(
 
 def _donor_scores(work: Workspace, settings: AttributionSettings, sums: GeneSums) -> pd.DataFrame:
     """Scores of each gene in each donor, and what they are, for pooling over runs."""
-    what = f"{settings.method.name}/{sums.main} {work.pooling_key(settings)}"
-    found = DonorScores.of(sums, work.loaded.vocabulary.genes, what)
-    return found.frame.assign(what=what)
+    score_key = f"{settings.method.name}/{sums.main} {work.pooling_key(settings)}"
+    found = DonorScores.of(sums, work.loaded.vocabulary.genes, score_key)
+    return found.frame.assign(score_key=score_key)
 
 
 def _add_metrics(

@@ -9,8 +9,7 @@ from gradgene.cells import PlantedLevel
 from gradgene.commands.benchmark_figures import Figure
 from gradgene.commands.benchmark_truth_seed import MAIN_ARM, NO_MODEL, UNMATCHED
 from gradgene.commands.benchmark_truth_tables import Truth
-from gradgene.evaluation.truth import t_interval
-from gradgene.genes import default_importance
+from gradgene.genes import default_importance, mean_interval
 
 __all__ = ["DEFAULT", "truth_figures"]
 
@@ -79,7 +78,7 @@ def _controls(truth: Truth, deg: pd.DataFrame, goals: bool) -> list[Figure]:
 def _default(name: str, main: pd.DataFrame, deg: pd.DataFrame, goals: bool) -> list[Figure]:
     part = f"{name}, {MAIN_ARM}"
     gain = main["auprc"] - deg["auprc"]
-    low, high = t_interval(gain.to_numpy())
+    low, high = mean_interval(gain.to_numpy())
     interval = "" if np.isnan(low) else f"mean's 95 % interval {low:.2f} to {high:.2f}"
     recall, chance = main["xor_recall"], _median(main["chance"])
     of_orders = _median(main["chance_auprc"])

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from gradgene import __version__
 from gradgene.attribution import METHODS, AttributionSettings
-from gradgene.cells import PLANTED_LEVELS, Cells, plant_cells
+from gradgene.cells import PLANTED_LEVELS, Cells, PlantedGenes, plant_cells
 from gradgene.commands.attribute_running import Attributed, attribute_pairs
 from gradgene.commands.attribute_tables import rankings_of
 from gradgene.commands.binding import bind, build
@@ -28,7 +28,6 @@ from gradgene.commands.train import train
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import AttributionError
 from gradgene.evaluation.learnt import learnt_pairs
-from gradgene.evaluation.truth import PlantedGenes
 from gradgene.genes import FlagRules, batch_share, depth_correlation
 from gradgene.pairs import BASELINES, BaselineStrategy, PairSampler
 from gradgene.provenance import settings_hash
@@ -49,7 +48,6 @@ __all__ = [
     "Arm",
     "SeedJob",
     "methods_of",
-    "planted_genes",
     "run_seed",
     "seconds_of",
 ]
@@ -236,7 +234,7 @@ def write_learnt(work: Workspace, data: Path, file: Path) -> bool:
         cells,
         adata.obsm["xor_state"],
         adata.obsm["xor_log_odds"],
-        planted_genes(adata).xor_pairs,
+        PlantedGenes.of(adata).xor_pairs,
         (facts.target, facts.input, facts.baseline),
         seed=facts.seed,
     )
@@ -251,12 +249,6 @@ def write_learnt(work: Workspace, data: Path, file: Path) -> bool:
     write_json(accuracies, file.with_name("model.json"))
     write_parquet(found.assign(key=key), file)
     return True
-
-
-def planted_genes(adata: ad.AnnData) -> PlantedGenes:
-    """What each gene is, of cells that were planted."""
-    roles = {str(gene): str(role) for gene, role in adata.var["role"].items()}
-    return PlantedGenes(roles, tuple((str(a), str(b)) for a, b in adata.uns["xor_pairs"]))
 
 
 def write_controls(job: SeedJob, work: Workspace, folder: Path) -> bool:

@@ -11,6 +11,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from gradgene.cells import PlantedGenes
 from gradgene.commands.benchmark_truth_seed import (
     ARMS,
     MAIN_ARM,
@@ -18,16 +19,14 @@ from gradgene.commands.benchmark_truth_seed import (
     UNMATCHED,
     SeedJob,
     methods_of,
-    planted_genes,
     seconds_of,
 )
 from gradgene.evaluation.truth import (
     TOP,
-    PlantedGenes,
     judge_ranking,
     ranks_of_pairs,
-    t_interval,
 )
+from gradgene.genes import mean_interval
 from gradgene.pruning import GeneRanking
 
 __all__ = ["RANKING", "Truth", "read_truth", "summary_of"]
@@ -117,7 +116,7 @@ def summary_of(rankings: pd.DataFrame) -> pd.DataFrame:
     for figure in ("auprc", "auprc_all", "recall", "xor_recall"):
         summary[f"{figure}_min"] = grouped[figure].min()
         summary[f"{figure}_max"] = grouped[figure].max()
-        ends = [t_interval(values.to_numpy()) for _, values in grouped[figure]]
+        ends = [mean_interval(values.to_numpy()) for _, values in grouped[figure]]
         summary[f"{figure}_low"], summary[f"{figure}_high"] = np.array(ends).T
     summary["n_seeds"] = grouped.size()
     best = summary.reset_index().sort_values("auprc", ascending=False, kind="stable")
@@ -133,7 +132,7 @@ def _without_draws(rankings: pd.DataFrame) -> pd.DataFrame:
 
 def _of_seed(job: SeedJob) -> tuple[pd.DataFrame, ...]:
     folder = Path(job.folder)
-    planted = planted_genes(ad.read_h5ad(folder / "cells.h5ad", backed="r"))
+    planted = PlantedGenes.of(ad.read_h5ad(folder / "cells.h5ad", backed="r"))
     pairs = pd.read_parquet(folder / "learnt.parquet").drop(columns="key")
     known = pairs[pairs["learnt"]]
     learnt = frozenset(zip(known["gene_a"], known["gene_b"], strict=True))

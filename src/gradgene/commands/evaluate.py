@@ -5,7 +5,9 @@ What is measured is chosen by `evaluation=`; evaluation=full measures all that n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -21,6 +23,15 @@ from gradgene.errors import OutputError
 from gradgene.evaluation import Evaluation
 
 __all__ = ["check_evaluation", "evaluate", "run"]
+
+Part = Callable[[Workspace, Any], None]
+#: Field of `Evaluation` -> what refuses it before any work, and what measures it, in this order.
+PARTS: dict[str, tuple[Part, Part]] = {
+    "faithfulness": (check_faithfulness, measure_faithfulness),
+    "stability": (check_stability, measure_stability),
+    "interactions": (check_interactions, measure_interactions),
+    "sanity": (check_sanity, measure_sanity),
+}
 
 
 def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
@@ -46,14 +57,10 @@ def check_evaluation(work: Workspace) -> None:
     """
     evaluation: Evaluation = build(work.cfg.evaluation)
     check_known(work)
-    if evaluation.faithfulness is not None:
-        check_faithfulness(work, evaluation.faithfulness)
-    if evaluation.stability is not None:
-        check_stability(work, evaluation.stability)
-    if evaluation.interactions is not None:
-        check_interactions(work, evaluation.interactions)
-    if evaluation.sanity is not None:
-        check_sanity(work, evaluation.sanity)
+    for name, (check, _) in PARTS.items():
+        settings = getattr(evaluation, name)
+        if settings is not None:
+            check(work, settings)
 
 
 def evaluate(work: Workspace) -> None:
@@ -77,11 +84,7 @@ def evaluate(work: Workspace) -> None:
         file.unlink()  # of other settings
     evaluation: Evaluation = build(work.cfg.evaluation)
     compare_with_known(work)
-    if evaluation.faithfulness is not None:
-        measure_faithfulness(work, evaluation.faithfulness)
-    if evaluation.stability is not None:
-        measure_stability(work, evaluation.stability)
-    if evaluation.interactions is not None:
-        measure_interactions(work, evaluation.interactions)
-    if evaluation.sanity is not None:
-        measure_sanity(work, evaluation.sanity)
+    for name, (_, measure) in PARTS.items():
+        settings = getattr(evaluation, name)
+        if settings is not None:
+            measure(work, settings)

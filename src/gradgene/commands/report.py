@@ -148,7 +148,7 @@ def pooled_genes(runs: list[RunFiles]) -> pd.DataFrame | None:
             return None
         scores.append(DonorScores.from_table(pd.read_parquet(file)))
         changes.append(run.genes[["gene", "log_fold_change"]].assign(pairs=len(run.pairs)))
-    if len({one.what for one in scores}) > 1:
+    if len({one.score_key for one in scores}) > 1:
         return None
     pooled = pool_donors(scores)
     known = pd.concat(changes).dropna()

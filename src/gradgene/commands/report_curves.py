@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
+from gradgene.genes import mean_interval
 from gradgene.plotting import CONTROLS
 from gradgene.pruning import RANDOM_WEIGHTS
 from gradgene.reports import RunFiles
@@ -102,8 +101,7 @@ def _over_runs(of: pd.DataFrame) -> dict[str, Any]:
     mean = float(values.mean())
     low = high = float("nan")
     if len(of) >= LEAST:
-        reach = stats.t.ppf(0.975, len(of) - 1) * values.std(ddof=1) / np.sqrt(len(of))
-        low, high = mean - float(reach), mean + float(reach)
+        low, high = mean_interval(values)
     elif len(of) == 1 and {"ci_low", "ci_high"} <= set(of.columns):
         low, high = (float(of[c].iloc[0]) for c in ("ci_low", "ci_high"))
     return {"value": mean, "ci_low": low, "ci_high": high, "n_runs": len(of)}

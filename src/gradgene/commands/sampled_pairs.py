@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
 
 from gradgene.attribution import Attribution, AttributionSettings
 from gradgene.cells import Cells
-from gradgene.commands.attribute_running import main_importance
+from gradgene.commands.attribute_running import main_importance, module_of
 from gradgene.commands.binding import build
 from gradgene.commands.workspace import Workspace
 from gradgene.evaluation.sampled_scores import SampledScores
 from gradgene.genes import GeneSumsMetric, Importance
-from gradgene.lit import PhenotypeModule, PlannedPairs, pair_batches
+from gradgene.lit import PlannedPairs, pair_batches
 from gradgene.lit.explaining import Explained
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BaselineStrategy, PairPlan, PairSampler
@@ -67,14 +68,9 @@ def explained_pairs(
     AttributionError
         For a pair without finite scores, unless `attribution.on_error=skip`: then it is left out.
     """
-    facts, tokenizer = work.facts, work.loaded.tokenizer
-    module = PhenotypeModule(
-        model, tokenizer.schema, facts.target, build(work.cfg.finetune), build(work.cfg.objective)
-    )
-    target = settings.target(facts.target, facts.input, facts.baseline)
-    baseline: BaselineStrategy = build(work.cfg.baseline)
-    skips = settings.on_error == "skip"
-    module.explain_with(settings.method, target, baseline, "skip" if skips else "raise")
+    tokenizer = work.loaded.tokenizer
+    on_error: Literal["raise", "skip"] = "skip" if settings.on_error == "skip" else "raise"
+    module = module_of(work, settings, model, on_error)
     batches = pair_batches(
         cells, tokenizer, plan, settings.batch_tokens, per_cell=settings.method.per_cell
     )

@@ -67,7 +67,7 @@ def learnt_pairs(
     contrast
         Target category, input and baseline label.
     n_cells
-        At most this many cells are changed; donors of values are drawn from all.
+        At most this many cells are changed; their values are drawn from all.
     seed
         Seed of the draws.
 
@@ -112,22 +112,22 @@ def _interaction(
     changed = cells.take(chosen)
     margins = {}
     for state in STATES:
-        donors = _donors(type_n, chosen, _in(state_n2, state), rng, f"{pair[0]}, {pair[1]}")
-        values_n2 = cells.matrix_ng[donors][:, columns].toarray()
+        sources = _sources(type_n, chosen, _in(state_n2, state), rng, f"{pair[0]}, {pair[1]}")
+        values_n2 = cells.matrix_ng[sources][:, columns].toarray()
         given = _with_values(changed, columns, values_n2)
         margins[state] = float(_margins(model, tokenizer, given, contrast).mean())
     return _contrast(margins)
 
 
-def _donors(
+def _sources(
     type_n: np.ndarray,
     chosen: np.ndarray,
     in_state_n: np.ndarray,
     rng: np.random.Generator,
     what: str,
 ) -> np.ndarray:
-    """A cell of the same type that is in the state, for each of the chosen."""
-    donors = np.empty(len(chosen), dtype=np.int64)
+    """Where each of the chosen takes its values from: a cell of its type that is in the state."""
+    rows = np.empty(len(chosen), dtype=np.int64)
     for name in np.unique(type_n[chosen]):
         mine = type_n[chosen] == name
         of_state = np.flatnonzero(in_state_n & (type_n == name))
@@ -136,8 +136,8 @@ def _donors(
                 f"no held-out cell of type {name!r} is in one of the four states of {what}",
                 fix="plant more cells",
             )
-        donors[mine] = rng.choice(of_state, size=int(mine.sum()))
-    return donors
+        rows[mine] = rng.choice(of_state, size=int(mine.sum()))
+    return rows
 
 
 def _with_values(cells: Cells, columns: list[int], values_n2: np.ndarray) -> Cells:

@@ -6,78 +6,28 @@ signal that the model did not learn are left out, for every ranking of that mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata, t
+from scipy.stats import rankdata
 from torchmetrics.functional.classification import binary_average_precision
 
+from gradgene.cells import PlantedGenes
 from gradgene.errors import CellsError
 from gradgene.pruning import GeneRanking
 
 __all__ = [
     "TOP",
-    "PlantedGenes",
     "judge_ranking",
     "ranks_of_pairs",
-    "t_interval",
 ]
 
 #: Genes that a reader of a report looks at first.
 TOP = 10
-#: Roles that decide the label, and those that are neither right nor wrong (copies of the former).
-CAUSAL = ("main_up", "main_down", "xor")
-NEUTRAL = ("copy",)
 #: Word -> role of genes that are counted among the best.
 COUNTED = {"decoys": "decoy", "batch": "batch", "ambient": "ambient", "copies": "copy"}
 
 Pair = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class PlantedGenes:
-    """What each gene of synthetic cells is.
-
-    Attributes
-    ----------
-    roles
-        Gene -> "main_up" or "main_down" (alone decide the label), "xor" (decides it together with
-        its partner and is silent alone), "copy" (of one of these), or what is not to be found:
-        "decoy" (always on), "ambient", "batch", "null".
-    xor_pairs
-        The pairs whose label is that of exactly one being on.
-    """
-
-    roles: Mapping[str, str]
-    xor_pairs: tuple[Pair, ...]
-
-    def __post_init__(self) -> None:
-        xor = {gene for gene, role in self.roles.items() if role == "xor"}
-        paired = [gene for pair in self.xor_pairs for gene in pair]
-        if sorted(paired) != sorted(xor):
-            raise CellsError(
-                "planted pairs and genes of role 'xor' differ",
-                where="xor_pairs",
-                expected=", ".join(sorted(xor)),
-                found=", ".join(sorted(paired)),
-            )
-
-    @property
-    def causal(self) -> frozenset[str]:
-        """Genes that decide the label."""
-        return self.of_role(*CAUSAL)
-
-    def of_role(self, *roles: str) -> frozenset[str]:
-        """Genes of one of these roles."""
-        return frozenset(gene for gene, role in self.roles.items() if role in roles)
-
-    def judged(self, learnt: frozenset[Pair]) -> frozenset[str]:
-        """Genes that a ranking is judged on: no copies, no pair that is not `learnt`."""
-        unlearnt = {gene for pair in self.xor_pairs if pair not in learnt for gene in pair}
-        return frozenset(self.roles) - self.of_role(*NEUTRAL) - unlearnt
 
 
 def judge_ranking(
@@ -125,7 +75,7 @@ def judge_ranking(
     learnt_genes = [gene for pair in sorted(learnt) for gene in pair]
     ranks = [best.index(gene) + 1 for gene in learnt_genes]
     first = ranking.top(TOP)
-    others = frozenset(planted.roles) - planted.of_role(*NEUTRAL)
+    others = frozenset(planted.roles) - planted.neutral
     return {
         "auprc": _average_precision(ranking, causal, judged),
         "auprc_all": _average_precision(ranking, causal, others),
@@ -146,15 +96,6 @@ def ranks_of_pairs(ranking: GeneRanking, planted: PlantedGenes) -> pd.DataFrame:
     rank = {gene: i + 1 for i, gene in enumerate(ranking.top(len(ranking.genes)))}
     rows = [("+".join(pair), gene, rank[gene]) for pair in planted.xor_pairs for gene in pair]
     return pd.DataFrame(rows, columns=["pair", "gene", "rank"])
-
-
-def t_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the mean of independent runs, by Student's t; NaN for fewer than two."""
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def _chance_auprc(n: int, r: int) -> float:

@@ -18,7 +18,13 @@ from gradgene.genes.gene_sets import GeneSets
 from gradgene.genes.importance import Importance, default_importance, l2_normalise
 from gradgene.genes.pooling import DonorScores, pool_donors
 from gradgene.genes.ranking import rank_genes
-from gradgene.genes.statistics import DonorInterval, benjamini_hochberg, donor_interval, null_p
+from gradgene.genes.statistics import (
+    DonorInterval,
+    benjamini_hochberg,
+    donor_interval,
+    mean_interval,
+    null_p,
+)
 from gradgene.genes.sums import GeneSums
 from gradgene.genes.table import GeneTable
 
@@ -46,6 +52,7 @@ __all__ = [
     "explained_share",
     "expression_of_pairs",
     "l2_normalise",
+    "mean_interval",
     "null_p",
     "pool_donors",
     "rank_genes",

@@ -33,7 +33,7 @@ class DonorScores:
         of its input cell's donor, and of these weights, over the pairs with a baseline cell of the
         donor and over those with both cells of it (0 without any, or where baseline cells have no
         part in the scores).
-    what
+    score_key
         What the scores are, and of which settings. Others are not pooled.
 
     Raises
@@ -43,7 +43,7 @@ class DonorScores:
     """
 
     frame: pd.DataFrame
-    what: str
+    score_key: str
 
     def __post_init__(self) -> None:
         missing = [c for c in COLUMNS if c not in self.frame.columns]
@@ -55,10 +55,10 @@ class DonorScores:
     @classmethod
     def from_table(cls, table: pd.DataFrame) -> DonorScores:
         """From what `gradgene attribute` leaves in `attributions/donors.parquet`."""
-        return cls(table, "; ".join(sorted(set(table["what"].astype(str)))))
+        return cls(table, "; ".join(sorted(set(table["score_key"].astype(str)))))
 
     @classmethod
-    def of(cls, sums: GeneSums, genes: Sequence[str], what: str) -> DonorScores:
+    def of(cls, sums: GeneSums, genes: Sequence[str], score_key: str) -> DonorScores:
         """The scores of the main importance in the donors of `sums`; features begin with `genes`.
 
         Raises `RankingError` where no donor is known.
@@ -85,7 +85,7 @@ class DonorScores:
             donors, values_dg = columns.get(name, ((), np.zeros((0, n))))
             whole = pd.DataFrame(values_dg, index=list(donors)).reindex(everyone)
             frame[name] = (whole if name == "score" else whole.fillna(0)).to_numpy().ravel()
-        return cls(frame.astype({"n_pairs": np.int64}), what)
+        return cls(frame.astype({"n_pairs": np.int64}), score_key)
 
 
 def pool_donors(runs: Sequence[DonorScores]) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def pool_donors(runs: Sequence[DonorScores]) -> pd.DataFrame:
     RankingError
         If the runs do not score the same thing.
     """
-    kinds = sorted({run.what for run in runs})
+    kinds = sorted({run.score_key for run in runs})
     if len(kinds) != 1:
         raise RankingError("only scores of one kind can be pooled", found="; ".join(kinds))
     whole = pd.concat([run.frame.assign(run=i) for i, run in enumerate(runs)])

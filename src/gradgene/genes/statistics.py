@@ -9,7 +9,14 @@ from scipy import stats
 
 from gradgene.genes.crossing import CrossingSums
 
-__all__ = ["DonorInterval", "benjamini_hochberg", "crossed_interval", "donor_interval", "null_p"]
+__all__ = [
+    "DonorInterval",
+    "benjamini_hochberg",
+    "crossed_interval",
+    "donor_interval",
+    "mean_interval",
+    "null_p",
+]
 
 #: With fewer donors an interval would say more about the formula than about the genes.
 MIN_DONORS = 3
@@ -44,6 +51,15 @@ def donor_interval(means_dg: np.ndarray, level: float = 0.95) -> DonorInterval:
     return DonorInterval(
         se_g, mean_g - reach_g, mean_g + reach_g, 2 * stats.t.sf(np.abs(t_g), n - 1)
     )
+
+
+def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Bounds of the mean of independent `values` (replicates,); those that are NaN are left out.
+
+    NaN with fewer than three; see `donor_interval`.
+    """
+    found = donor_interval(values[np.isfinite(values), None], level)
+    return float(found.low[0]), float(found.high[0])
 
 
 def crossed_interval(crossed: CrossingSums, level: float = 0.95) -> DonorInterval:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from gradgene import plotting
 from gradgene.errors import RankingError
+from gradgene.genes import mean_interval
 
 __all__ = ["CURVE_COLUMNS", "DONOR_COLUMNS", "RANDOM_WEIGHTS", "SUMMARY_COLUMNS", "PruningCurve"]
 
@@ -92,11 +93,11 @@ class PruningCurve:
                 sides = [side.get(str(ranking), np.empty(0)) for side in of_sides]
                 n_donors, over = len(by_donor), "donors"
                 if n_donors >= LEAST:
-                    low, high = _t_interval(by_donor)
+                    low, high = mean_interval(by_donor)
                 elif sides and min(map(len, sides)) >= LEAST:
                     (low, high), n_donors = _two_sided(*sides), sum(map(len, sides))
                 else:
-                    (low, high), over = _t_interval(areas), "draws"
+                    (low, high), over = mean_interval(areas), "draws"
                 row = (ranking, *keys, float(areas.mean()), low, high)
                 rows.append((*row, over if np.isfinite(low) else None, n_donors))
         return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
@@ -150,11 +151,3 @@ def _two_sided(input_d: np.ndarray, baseline_d: np.ndarray) -> tuple[float, floa
     below = [p**2 / (len(d) - 1) for p, d in zip(parts, (input_d, baseline_d), strict=True)]
     reach = float(stats.t.ppf(0.975, sum(parts) ** 2 / sum(below)) * error)
     return middle - reach, middle + reach
-
-
-def _t_interval(values: np.ndarray) -> tuple[float, float]:
-    """t-interval of the mean of three values or more; NaN of fewer."""
-    if len(values) < LEAST:
-        return float("nan"), float("nan")
-    reach = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - reach), float(values.mean() + reach)

@@ -44,23 +44,23 @@ def test_every_role_has_its_genes(planted: Planted) -> None:
     found = planted.adata.var["role"].value_counts().to_dict()
     assert found == LEVEL.sizes
     assert planted.adata.shape == (12_000, LEVEL.n_genes)
-    assert len(planted.causal) == 12 and not planted.causal & planted.neutral
+    assert len(planted.genes.causal) == 12 and not planted.genes.causal & planted.genes.neutral
 
 
 def test_the_same_seed_gives_the_same_cells(planted: Planted) -> None:
     again, other = plant_cells(LEVEL, 7), plant_cells(LEVEL, 8)
     assert (again.adata.X != planted.adata.X).nnz == 0
     assert again.adata.obs.equals(planted.adata.obs)
-    assert other.causal != planted.causal, "names must not tell roles"
+    assert other.genes.causal != planted.genes.causal, "names must not tell roles"
 
 
 def test_partners_name_each_other(planted: Planted) -> None:
     partner = planted.adata.var["partner"]
-    for a, b in planted.xor_pairs:
+    for a, b in planted.genes.xor_pairs:
         assert partner[a] == b and partner[b] == a
-        assert planted.roles[a] == planted.roles[b] == "xor"
+        assert planted.genes.roles[a] == planted.genes.roles[b] == "xor"
     copies = planted.adata.var.index[planted.adata.var["role"] == "copy"]
-    assert {planted.roles[partner[c]] for c in copies} <= {"main_up", "main_down"}
+    assert {planted.genes.roles[partner[c]] for c in copies} <= {"main_up", "main_down"}
     assert (partner[planted.adata.var["role"] == "decoy"] == "").all()
 
 
@@ -74,7 +74,7 @@ def test_main_genes_have_their_fold_change(planted: Planted) -> None:
 
 def test_pairs_say_nothing_gene_by_gene_and_much_together(planted: Planted) -> None:
     case_n, state_nk2 = case_of(planted), planted.adata.obsm["xor_state"].reshape(12_000, -1, 2)
-    for k, (a, b) in enumerate(planted.xor_pairs):
+    for k, (a, b) in enumerate(planted.genes.xor_pairs):
         one_n = state_nk2[:, k].sum(axis=1) == 1
         assert np.mean(one_n == case_n) == pytest.approx(LEVEL.xor_fidelity, abs=0.01)
         for i, gene in enumerate((a, b)):
@@ -82,7 +82,8 @@ def test_pairs_say_nothing_gene_by_gene_and_much_together(planted: Planted) -> N
             assert stats.pointbiserialr(case_n, state_nk2[:, k, i]).pvalue > 1e-3
             # The gene follows its state.
             assert roc_auc_score(state_nk2[:, k, i], count_n) > 0.95
-    assert all(interaction > 2 for interaction in planted.xor_interaction.values())
+        log_odds_n = planted.adata.obsm["xor_log_odds"][:, k]
+        assert log_odds_n[one_n].mean() - log_odds_n[~one_n].mean() > 2
 
 
 def test_copies_say_nothing_beyond_their_original(planted: Planted) -> None:
@@ -135,9 +136,9 @@ def test_held_out_donors_have_the_labels_of_every_batch_as_the_others_have(
 
 def test_the_truth_travels_in_the_file(planted: Planted, tmp_path: Path) -> None:
     read = ad.read_h5ad(planted.write(tmp_path / "cells.h5ad"))
-    assert Planted(read, LEVEL, 7).causal == planted.causal
-    assert Planted(read, LEVEL, 7).xor_pairs == planted.xor_pairs
-    assert Planted(read, LEVEL, 7).held_out == planted.held_out
+    assert Planted(read).genes.causal == planted.genes.causal
+    assert Planted(read).genes.xor_pairs == planted.genes.xor_pairs
+    assert Planted(read).held_out == planted.held_out
     schema = CellSchema(("cell_type", "disease"), donor="donor", batch="batch")
     assert cells_from_anndata(read, schema).genes == tuple(planted.adata.var_names)
 
@@ -147,10 +148,10 @@ def test_the_levels_that_count_are_not_easy_gene_by_gene(name: str) -> None:
     planted = plant_cells(PLANTED_LEVELS[name], 3)
     case_n, matrix = case_of(planted), planted.adata.X.toarray()
     lognorm = np.log1p(1e4 * matrix / matrix.sum(axis=1, keepdims=True))
-    genes = [g for g in planted.adata.var_names if g not in planted.neutral]
+    genes = [g for g in planted.adata.var_names if g not in planted.genes.neutral]
     columns = planted.adata.var_names.get_indexer(genes)
     z_g = np.abs(stats.ranksums(lognorm[case_n], lognorm[~case_n], axis=0).statistic[columns])
-    found = average_precision_score([g in planted.causal for g in genes], z_g)
+    found = average_precision_score([g in planted.genes.causal for g in genes], z_g)
     assert found <= 0.7
 
 

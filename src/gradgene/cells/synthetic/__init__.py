@@ -3,6 +3,7 @@
 `shards` writes files as large as one likes, for speed. `planted` makes cells to judge rankings by.
 """
 
+from gradgene.cells.synthetic.genes import PlantedGenes
 from gradgene.cells.synthetic.levels import FIRST_TEST_SEED, PLANTED_LEVELS, PlantedLevel
 from gradgene.cells.synthetic.planted import Planted, plant_cells
 from gradgene.cells.synthetic.shards import SyntheticShards, write_synthetic_shards
@@ -11,6 +12,7 @@ __all__ = [
     "FIRST_TEST_SEED",
     "PLANTED_LEVELS",
     "Planted",
+    "PlantedGenes",
     "PlantedLevel",
     "SyntheticShards",
     "plant_cells",

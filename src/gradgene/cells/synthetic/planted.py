@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from gradgene.cells.synthetic.genes import CAUSAL, NEUTRAL, PlantedGenes
 from gradgene.cells.synthetic.levels import PlantedLevel
 
 __all__ = ["Planted", "plant_cells"]
@@ -44,8 +45,6 @@ MARKER, LEAK, LEAK_SD = 20.0, 0.5, 0.5
 BATCH_MEAN = 2.0
 #: Means of genes without a role: median, and standard deviation of the logarithm.
 NULL_MEAN, NULL_SD = 2.0, 0.8
-#: Roles of genes that tell the label.
-CAUSAL = ("main_up", "main_down", "xor")
 
 
 @dataclass(frozen=True)
@@ -60,49 +59,19 @@ class Planted:
         `partner` (of a pair the other gene, of a copy its original, else ""). `obsm`:
         `xor_state` (cells, 2 x pairs) whether each gene of each pair is on, and `xor_log_odds`
         (cells, pairs), the part of each pair in the log odds.
-    level, seed
-        What was asked for.
     """
 
     adata: ad.AnnData
-    level: PlantedLevel
-    seed: int
-
-    @property
-    def roles(self) -> dict[str, str]:
-        """Gene -> role: main_up, main_down, xor, copy, decoy, ambient, batch or null."""
-        return {str(gene): str(role) for gene, role in self.adata.var["role"].items()}
-
-    @property
-    def causal(self) -> frozenset[str]:
-        """The genes that tell the label."""
-        return frozenset(gene for gene, role in self.roles.items() if role in CAUSAL)
-
-    @property
-    def neutral(self) -> frozenset[str]:
-        """Copies: to name one is neither right nor wrong."""
-        return frozenset(gene for gene, role in self.roles.items() if role == "copy")
 
     @cached_property
-    def xor_pairs(self) -> tuple[tuple[str, str], ...]:
-        """The pairs, in the order of `obsm`."""
-        return tuple(map(tuple, self.adata.uns["xor_pairs"]))
+    def genes(self) -> PlantedGenes:
+        """What each gene is; pairs are in the order of `obsm`."""
+        return PlantedGenes.of(self.adata)
 
     @property
     def held_out(self) -> tuple[str, ...]:
         """Donors that no model should see, both labels of every batch."""
         return tuple(map(str, self.adata.uns["held_out"]))
-
-    @property
-    def xor_interaction(self) -> dict[tuple[str, str], float]:
-        """Pair -> by how much its log odds are higher where exactly one gene is on; a mean."""
-        state_nk = self.adata.obsm["xor_state"].reshape(len(self.adata), -1, 2).sum(axis=2)
-        log_odds_nk = self.adata.obsm["xor_log_odds"]
-        return {
-            pair: float(log_odds_nk[one, k].mean() - log_odds_nk[~one, k].mean())
-            for k, pair in enumerate(self.xor_pairs)
-            for one in [state_nk[:, k] == 1]
-        }
 
     def write(self, file: str | Path) -> Path:
         """Write everything to an `.h5ad`."""
@@ -146,7 +115,7 @@ def plant_cells(level: PlantedLevel, seed: int) -> Planted:
         uns={"xor_pairs": name_g[at["xor"]].reshape(-1, 2).astype(object), "held_out": held_out},
         obsm={"xor_state": state_nx.astype(np.int8), "xor_log_odds": pair_nk},
     )
-    return Planted(adata, level, seed)
+    return Planted(adata)
 
 
 def _cells(level: PlantedLevel, rng: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray]:
@@ -201,7 +170,7 @@ class _Means:
         # What says nothing differs between types and donors; what tells the label does not, so
         # that the log odds of a new donor are known exactly.
         telling_g = np.zeros(level.n_genes, dtype=bool)
-        for role in (*CAUSAL, "copy"):
+        for role in (*CAUSAL, *NEUTRAL):
             telling_g[at[role]] = True
         for column, sd in (("cell_type", TYPE_SD), ("donor", level.donor_sd)):
             code_n = obs[column].cat.codes.to_numpy()
