@@ -76,13 +76,13 @@ def test_mixed_runs_are_refused(tmp_path: Path) -> None:
 
 
 def test_folds_of_a_permutation_are_pooled(tmp_path: Path) -> None:
-    what = {"what": "a"}
+    score_key = {"score_key": "a"}
     folders = []
     for fold, donors in enumerate((["d1", "d2"], ["d3"])):
         data = {"holdout_donors": donors}
         folder = write(tmp_path / f"fold_{fold}", 3, genes(NAN), data=data)
         rows = [
-            {"donor": d, "gene": "A", "n_pairs": 1, **dict.fromkeys(COLUMNS[3:], 1.0), **what}
+            {"donor": d, "gene": "A", "n_pairs": 1, **dict.fromkeys(COLUMNS[3:], 1.0), **score_key}
             for d in donors
         ]
         scores = pd.DataFrame(rows)
