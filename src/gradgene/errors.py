@@ -19,6 +19,7 @@ __all__ = [
     "TokenError",
     "closest",
     "closest_first",
+    "require_least",
 ]
 
 
@@ -116,3 +117,23 @@ def closest_first(name: str, valid: Iterable[str]) -> list[str]:
     names = [str(v) for v in valid]
     near = get_close_matches(name, names, n=3, cutoff=0.4)
     return near + [v for v in names if v not in near]
+
+
+def require_least(where: str, **numbers: tuple[float | None, float]) -> None:
+    """Raise `ConfigError` for a number of the section `where` below the lowest given with it.
+
+    Parameters
+    ----------
+    where
+        Section of the configuration, such as `data`.
+    numbers
+        Key -> (number, lowest it may be); None is no number and passes.
+    """
+    for name, (number, lowest) in numbers.items():
+        if number is not None and not number >= lowest:
+            raise ConfigError(
+                "is too small",
+                where=f"{where}.{name}",
+                expected=f"{lowest} or more",
+                found=str(number),
+            )

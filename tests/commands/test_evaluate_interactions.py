@@ -26,9 +26,16 @@ def work(tmp_path: Path) -> Any:
     cells = make_cells(120, 30)
     tokenizer = make_tokenizer(cells)
     cells, metrics = tokenizer.prepare(cells), dict[str, float]()
+    rankings = {
+        ("deeplift/forward", 0): BEST,
+        ("deeplift/forward/abs", 0): BEST[::-1],
+        ("deg", 0): BEST[3:],
+        ("random", 0): BEST[2:],
+        ("random", 1): BEST[::-1],
+    }
     rows = [
-        {"ranking": name, "gene": gene, "rank": 1 + rank}
-        for name, genes in (("deeplift/forward", BEST), ("deeplift/forward/abs", BEST[::-1]))
+        {"ranking": name, "draw": draw, "gene": gene, "rank": 1 + rank}
+        for (name, draw), genes in rankings.items()
         for rank, gene in enumerate(genes)
     ]
     (tmp_path / "pruning").mkdir()
@@ -39,6 +46,11 @@ def work(tmp_path: Path) -> Any:
     leaves = {
         "ranking": {"_target_": "gradgene.pruning.RankingChoice"},
         "baseline": {"_target_": "gradgene.pairs.CellStateBaseline"},
+        "pruning": {
+            "_target_": "gradgene.pruning.PruningSettings",
+            "ratios": [0.5],
+            "controls": ["random"],
+        },
         "checkpoint": {"path": None},
         "model": {"activation": "gelu"},
     }
@@ -73,6 +85,17 @@ def table_of(work: Any, **settings: Any) -> pd.DataFrame:
 
 def genes_of(table: pd.DataFrame) -> set[str]:
     return {*table["gene_a"], *table["gene_b"]}
+
+
+def test_genes_of_the_ranking_that_the_study_is_about(work: Any) -> None:
+    work.cfg.ranking.kind = "deg"
+    assert genes_of(table_of(work)) == {*BEST[3:]}
+
+
+def test_genes_of_a_control(work: Any) -> None:
+    assert genes_of(table_of(work, ranking="random")) == {*BEST[2:6]}, "of the first draw"
+    with pytest.raises(RankingError, match="no ranking 'deg'"):
+        table_of(work, ranking="deg")  # this pruning has no such control
 
 
 def test_what_is_written(work: Any) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from gradgene.errors import ConfigError
-from gradgene.evaluation.sanity import Control, Sanity, judge, sanity_table
+from gradgene.evaluation.sanity import Control, Sanity, judge_sanity, sanity_table
 
 RNG = np.random.default_rng(0)
 TRAINED = RNG.normal(size=400)
@@ -24,24 +24,24 @@ def models(*scores: np.ndarray, depth: int = 2) -> list[Control]:
 
 
 def test_a_method_that_ignores_the_weights_fails() -> None:
-    verdict = judge(sanity_table(TRAINED, EVERYWHERE, models(TRAINED, TRAINED)), 0.5)
+    verdict = judge_sanity(sanity_table(TRAINED, EVERYWHERE, models(TRAINED, TRAINED)), 0.5)
     assert (verdict.similarity, verdict.passed) == (1, False)
 
 
 def test_the_opposite_order_is_the_same_ranking() -> None:
-    assert judge(sanity_table(TRAINED, EVERYWHERE, models(-TRAINED)), 0.5).passed is False
+    assert judge_sanity(sanity_table(TRAINED, EVERYWHERE, models(-TRAINED)), 0.5).passed is False
 
 
 def test_unrelated_scores_pass_whatever_shallower_steps_say() -> None:
-    verdict = judge(sanity_table(TRAINED, EVERYWHERE, models(RNG.normal(size=400))), 0.5)
+    verdict = judge_sanity(sanity_table(TRAINED, EVERYWHERE, models(RNG.normal(size=400))), 0.5)
     assert verdict.passed
     assert verdict.similarity < 0.15
 
 
 def test_the_median_of_the_draws_decides() -> None:
     free = [RNG.normal(size=400) for _ in range(2)]
-    assert judge(sanity_table(TRAINED, EVERYWHERE, models(TRAINED, *free)), 0.5).passed
-    assert not judge(
+    assert judge_sanity(sanity_table(TRAINED, EVERYWHERE, models(TRAINED, *free)), 0.5).passed
+    assert not judge_sanity(
         sanity_table(TRAINED, EVERYWHERE, models(-TRAINED, TRAINED, free[0])), 0.5
     ).passed
 
@@ -49,12 +49,12 @@ def test_the_median_of_the_draws_decides() -> None:
 def test_magnitudes_are_judged_where_genes_are_ranked_by_them() -> None:
     signs = RNG.choice([-1, 1], 400)
     table = sanity_table(TRAINED, EVERYWHERE, models(signs * TRAINED))
-    assert judge(table, 0.5).passed
-    assert judge(table, 0.5, by="spearman_abs").passed is False
+    assert judge_sanity(table, 0.5).passed
+    assert judge_sanity(table, 0.5, by="spearman_abs").passed is False
 
 
 def test_scores_without_an_order_are_no_verdict() -> None:
-    verdict = judge(sanity_table(TRAINED, EVERYWHERE, models(np.zeros(400))), 0.5)
+    verdict = judge_sanity(sanity_table(TRAINED, EVERYWHERE, models(np.zeros(400))), 0.5)
     assert np.isnan(verdict.similarity)
     assert verdict.passed is None
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -155,3 +158,15 @@ def test_a_full_disk_leaves_no_probe(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(OutputError, match="No space left on device"):
         require_writable(tmp_path)
     assert names(tmp_path) == []
+
+
+def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = tmp_path / f".a[1].json.{gone.pid}.tmp"
+    writing = tmp_path / f".a[1].json.{os.getppid()}.tmp"  # of a process that is still there
+    other = tmp_path / f".b.json.{gone.pid}.tmp"
+    for file in (left, writing, other):
+        file.write_text("{")
+    write_json({}, tmp_path / "a[1].json")
+    assert not left.exists() and writing.exists() and other.exists()

@@ -1,7 +1,7 @@
 """Ground floor: `.h5ad` and `.zarr` files in, cells with genes, phenotypes and donors out."""
 
 from gradgene.cells.cells import Cells, log_normalise
-from gradgene.cells.drawing import draw_cells
+from gradgene.cells.drawing import draw_cells, in_turn
 from gradgene.cells.joining import strip_version
 from gradgene.cells.labels import MISSING_LABELS
 from gradgene.cells.panel import choose_genes, panel_notes
@@ -37,6 +37,7 @@ __all__ = [
     "cells_from_anndata",
     "choose_genes",
     "draw_cells",
+    "in_turn",
     "log_normalise",
     "panel_notes",
     "plant_cells",

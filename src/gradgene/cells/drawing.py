@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-__all__ = ["draw_cells"]
+__all__ = ["draw_cells", "in_turn"]
 
 
 def draw_cells(
@@ -34,9 +34,23 @@ def draw_cells(
     chosen = []
     for place, label in enumerate(labels):
         wanted = n // len(labels) + (place < n % len(labels))
-        mine = rng.permutation(np.flatnonzero((obs[target] == label).to_numpy()))
-        donors = obs[donor].iloc[mine].astype(str).to_numpy() if donor else np.zeros(mine.size)
-        # The i-th cells of all donors come before the (i+1)-th: a round over the donors at a time.
-        turn = pd.Series(donors).groupby(donors).cumcount().to_numpy()
-        chosen.append(mine[np.argsort(turn, kind="stable")[:wanted]])
+        mine = np.flatnonzero((obs[target] == label).to_numpy())
+        donors_n = obs[donor].astype(str).to_numpy() if donor else np.zeros(len(obs))
+        chosen.append(in_turn(mine, donors_n, rng)[:wanted])
     return np.sort(np.concatenate(chosen))
+
+
+def in_turn(rows: np.ndarray, donors_n: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows in random order, but every donor's first before any one's second.
+
+    Parameters
+    ----------
+    rows
+        Positions of cells.
+    donors_n
+        (cells,) donor of every cell.
+    """
+    rows = rng.permutation(rows)
+    donors = donors_n[rows].astype(str)
+    turn = pd.Series(donors).groupby(donors).cumcount().to_numpy()
+    return np.asarray(rows[np.argsort(turn, kind="stable")])

@@ -22,6 +22,7 @@ from gradgene.commands.attribute_running import (
     attribute_pairs,
     clear_progress,
     main_importance,
+    ranking_of,
 )
 from gradgene.commands.attribute_tables import (
     forget_others,
@@ -46,6 +47,7 @@ __all__ = [
     "main_importance",
     "plan_pairs",
     "ranking_names",
+    "ranking_of",
     "run",
 ]
 

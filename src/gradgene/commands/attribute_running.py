@@ -46,6 +46,7 @@ __all__ = [
     "main_importance",
     "module_of",
     "new_sums",
+    "ranking_of",
     "table_folder",
 ]
 
@@ -186,6 +187,19 @@ def main_importance(work: Workspace, settings: AttributionSettings) -> str:
         return Importance(choice.importance, name, baseline.name, settings.target_kind).name
     default = default_importance(name, baseline.name)
     return Importance(default, name, baseline.name, settings.target_kind).name
+
+
+def ranking_of(work: Workspace, settings: AttributionSettings) -> str:
+    """Name of the ranking that makes a method's table, by magnitude where the study's is.
+
+    Raises
+    ------
+    AttributionError
+        As `main_importance`.
+    """
+    choice: RankingChoice = build(work.cfg.ranking)
+    suffix = "/abs" if choice.sign == "absolute" else ""
+    return f"{settings.method.name}/{main_importance(work, settings)}{suffix}"
 
 
 def table_folder(work: Workspace, settings: AttributionSettings) -> Path:

@@ -8,14 +8,14 @@ import torch
 from rich.progress import track
 
 from gradgene.attribution import GeneInteractions, integrated_hessians, mixed_differences
-from gradgene.commands.attribute import main_importance, ranking_names
+from gradgene.commands.attribute import ranking_names
 from gradgene.commands.binding import build
+from gradgene.commands.prune_controls import main_ranking, wanted_controls
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError, RankingError, closest
 from gradgene.evaluation import Interactions, interaction_table
 from gradgene.lit import PlannedPairs
 from gradgene.pairs import PairPlan, blind_pairs
-from gradgene.pruning import RankingChoice
 from gradgene.store import write_parquet
 
 __all__ = ["check_interactions", "measure_interactions"]
@@ -39,6 +39,7 @@ def check_interactions(work: Workspace, settings: Interactions) -> None:
     if settings.method == "integrated_hessians":
         _refuse_kinks(work)
     known = [name for a in work.attributions for name in ranking_names(work, a)]
+    known += wanted_controls(work, build(work.cfg.pruning))
     if settings.ranking is not None and settings.ranking not in known:
         raise RankingError(
             f"no ranking {settings.ranking!r}",
@@ -106,11 +107,10 @@ def _genes(work: Workspace, settings: Interactions) -> list[str]:
     """The genes to look at, best first."""
     if settings.genes is not None:
         return [*settings.genes]
-    choice: RankingChoice = build(work.cfg.ranking)
-    suffix = "/abs" if choice.sign == "absolute" else ""
-    main = f"{work.settings.method.name}/{main_importance(work, work.settings)}{suffix}"
+    name = settings.ranking or main_ranking(work)
     frame = pd.read_parquet(work.folder / "pruning" / "rankings.parquet")
-    wanted = frame[frame["ranking"] == (settings.ranking or main)].sort_values("rank")
+    # Of a control of several draws, the first; of attributions there is no draw to choose.
+    wanted = frame[(frame["ranking"] == name) & (frame["draw"].fillna(0) == 0)].sort_values("rank")
     return [str(gene) for gene in wanted["gene"].head(settings.top_k)]
 
 

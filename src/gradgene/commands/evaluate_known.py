@@ -65,10 +65,7 @@ def compare_with_known(work: Workspace) -> None:
     Writes `recovery/…` and `effects/…` metrics, `attributions/effects.parquet` and
     `attributions/enrichment.parquet`; of what is not configured no file of before is left.
 
-    Raises
-    ------
-    OutputError
-        If attribution or pruning has not been run here with the present settings.
+    Attribution and pruning have been run here with the present settings.
     """
     evaluation: Evaluation = build(work.cfg.evaluation)
     evidence = evaluation.read()

@@ -29,7 +29,7 @@ from gradgene.evaluation.sanity import (
     Control,
     Sanity,
     SanityVerdict,
-    judge,
+    judge_sanity,
     sanity_table,
     typical,
 )
@@ -38,7 +38,7 @@ from gradgene.pairs import PairPlan, PairSampler
 from gradgene.pruning import RankingChoice
 from gradgene.store import write_parquet
 
-__all__ = ["check_sanity", "measure_sanity", "refuse_insane"]
+__all__ = ["measure_sanity", "refuse_insane"]
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,6 @@ class Sample:
     def seed(self, draw: int) -> int:
         """Seed of a draw."""
         return self.settings.seed + draw
-
-
-def check_sanity(work: Workspace, settings: Sanity) -> None:
-    """Refuse before any work what could not be checked at the end.
-
-    Raises
-    ------
-    AttributionError
-        For an importance that is meaningless for the method and baseline.
-    """
-    importance_of(work, work.settings)
 
 
 def measure_sanity(work: Workspace, settings: Sanity) -> None:
@@ -87,7 +76,7 @@ def measure_sanity(work: Workspace, settings: Sanity) -> None:
     frame = pd.concat([frame.iloc[:1], _halves(sample), frame.iloc[1:]], ignore_index=True)
     choice: RankingChoice = build(work.cfg.ranking)
     by = "spearman_abs" if choice.sign == "absolute" else "spearman"
-    verdict = judge(frame, settings.threshold, by)
+    verdict = judge_sanity(frame, settings.threshold, by)
     facts: dict[str, Any] = {
         "method": work.settings.method.name,
         "importance": importance_of(work, work.settings).name,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradgene.commands.attribute_running import ranking_of
 from gradgene.commands.binding import build
 from gradgene.commands.sampled_pairs import (
     held_out_pairs,
@@ -27,21 +28,10 @@ from gradgene.genes import DonorScores
 from gradgene.pruning import RankingChoice
 from gradgene.store import write_parquet
 
-__all__ = ["check_stability", "measure_stability"]
+__all__ = ["measure_stability"]
 
 #: A method that ranks by chance has no vote in a consensus.
 NO_VOTE = ("random",)
-
-
-def check_stability(work: Workspace, settings: Stability) -> None:
-    """Refuse before any work what could not be measured at the end.
-
-    Raises
-    ------
-    AttributionError
-        For an importance that is meaningless for the method and baseline.
-    """
-    importance_of(work, work.settings)
 
 
 def measure_stability(work: Workspace, settings: Stability) -> None:
@@ -108,12 +98,7 @@ def _measure_agreement(work: Workspace, settings: Stability) -> None:
     folder = work.folder / "evaluation"
     agreed = correlations(rankings, settings.top_k)
     write_parquet(agreed.assign(**facts), folder / "agreement.parquet")
-    suffix = "/abs" if _choice(work).sign == "absolute" else ""
-    voters = [
-        f"{a.method.name}/{importance_of(work, a).name}{suffix}"
-        for a in work.attributions
-        if a.method.name not in NO_VOTE
-    ]
+    voters = [ranking_of(work, a) for a in work.attributions if a.method.name not in NO_VOTE]
     if len(voters) < 2:
         return
     table = consensus(rankings, voters, settings.top_k)

@@ -10,7 +10,7 @@ import pandas as pd
 from omegaconf import DictConfig
 from rich.progress import track
 
-from gradgene.commands.attribute import main_importance, ranking_names
+from gradgene.commands.attribute import ranking_names, ranking_of
 from gradgene.commands.binding import build
 from gradgene.commands.options import Options
 from gradgene.commands.prune_controls import check_controls, control_rankings
@@ -23,7 +23,6 @@ from gradgene.pruning import (
     GeneRanking,
     Judged,
     PruningSettings,
-    RankingChoice,
     Track,
     prune,
 )
@@ -148,9 +147,7 @@ def pick(
         return rankings
     names: Iterable[str] = settings.rankings
     if settings.rankings == "main":
-        choice: RankingChoice = build(work.cfg.ranking)
-        suffix = "/abs" if choice.sign == "absolute" else ""
-        names = [f"{a.method.name}/{main_importance(work, a)}{suffix}" for a in work.attributions]
+        names = [ranking_of(work, a) for a in work.attributions]
     for name in names:
         require_ranking(name, by_name)
     return [by_name[name] for name in names]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gradgene.cells import Cells
-from gradgene.commands.attribute import main_importance
+from gradgene.commands.attribute import ranking_of
 from gradgene.commands.binding import build
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError, RankingError
@@ -24,7 +24,7 @@ from gradgene.pruning import (
     table_ranking,
 )
 
-__all__ = ["check_controls", "control_rankings", "main_ranking"]
+__all__ = ["check_controls", "control_rankings", "main_ranking", "wanted_controls"]
 
 #: Controls that need donors or batches.
 OVER_DONORS = ("hvg_batch", "deg_pseudobulk")
@@ -100,8 +100,7 @@ def main_ranking(work: Workspace) -> str:
     choice: RankingChoice = build(work.cfg.ranking)
     if choice.kind != "attribution":
         return choice.kind
-    suffix = "/abs" if choice.sign == "absolute" else ""
-    return f"{work.settings.method.name}/{main_importance(work, work.settings)}{suffix}"
+    return ranking_of(work, work.settings)
 
 
 def _table(work: Workspace, genes: tuple[str, ...]) -> GeneRanking:

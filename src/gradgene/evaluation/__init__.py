@@ -56,7 +56,7 @@ from gradgene.evaluation.quality import confusion, prediction_quality, quality_b
 from gradgene.evaluation.randomisation import cascade, randomised, shuffle_genes
 from gradgene.evaluation.recovery import read_known_genes, recovered
 from gradgene.evaluation.sampled_scores import SampledScores
-from gradgene.evaluation.sanity import Control, Sanity, SanityVerdict, judge, sanity_table
+from gradgene.evaluation.sanity import Control, Sanity, SanityVerdict, judge_sanity, sanity_table
 from gradgene.evaluation.settings import Evaluation, Evidence
 from gradgene.evaluation.stability import (
     Plateau,
@@ -106,7 +106,7 @@ __all__ = [
     "fit_temperature",
     "infidelity",
     "interaction_table",
-    "judge",
+    "judge_sanity",
     "max_sensitivity",
     "measured",
     "negative_log_likelihood",

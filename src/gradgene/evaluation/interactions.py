@@ -37,7 +37,7 @@ import numpy as np
 import pandas as pd
 
 from gradgene.attribution import GeneInteractions
-from gradgene.errors import ConfigError, RankingError, closest
+from gradgene.errors import ConfigError, RankingError, closest, require_least
 from gradgene.genes import donor_interval
 
 __all__ = ["INTERACTION_COLUMNS", "Interactions", "interaction_table"]
@@ -110,15 +110,14 @@ class Interactions:
                 where="evaluation.interactions.method",
                 expected=f"one of {closest(self.method, get_args(InteractionMethod))}",
             )
-        least = {"top_k": 2, "max_pairs": 1, "n_null": 0, "n_steps": 1, "batch_tokens": 1}
-        for name, lowest in least.items():
-            if getattr(self, name) < lowest:
-                raise ConfigError(
-                    "is too small",
-                    where=f"evaluation.interactions.{name}",
-                    expected=f"{lowest} or more",
-                    found=str(getattr(self, name)),
-                )
+        require_least(
+            "evaluation.interactions",
+            top_k=(self.top_k, 2),
+            max_pairs=(self.max_pairs, 1),
+            n_null=(self.n_null, 0),
+            n_steps=(self.n_steps, 1),
+            batch_tokens=(self.batch_tokens, 1),
+        )
         if self.genes is not None and len(set(self.genes)) < max(2, len(self.genes)):
             raise ConfigError(
                 "needs two genes or more, each once",

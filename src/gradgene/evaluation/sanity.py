@@ -23,10 +23,10 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from gradgene.errors import ConfigError
+from gradgene.errors import ConfigError, require_least
 from gradgene.evaluation.agreement import rank_correlation
 
-__all__ = ["LEVEL", "Control", "Sanity", "SanityVerdict", "judge", "sanity_table", "typical"]
+__all__ = ["LEVEL", "Control", "Sanity", "SanityVerdict", "judge_sanity", "sanity_table", "typical"]
 
 OnFailure = Literal["error", "warn"]
 #: Genes with an unadjusted p below this count in `p_share`.
@@ -79,14 +79,12 @@ class Sanity:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, lowest in (("n_pairs", 2), ("n_draws", 1), ("seed", 0)):
-            if getattr(self, name) < lowest:
-                raise ConfigError(
-                    "is too small",
-                    where=f"evaluation.sanity.{name}",
-                    expected=f"{lowest} or more",
-                    found=str(getattr(self, name)),
-                )
+        require_least(
+            "evaluation.sanity",
+            n_pairs=(self.n_pairs, 2),
+            n_draws=(self.n_draws, 1),
+            seed=(self.seed, 0),
+        )
         if not 0 < self.threshold < 1:
             raise ConfigError(
                 "is no correlation that could be exceeded",
@@ -194,7 +192,7 @@ def sanity_table(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def judge(table: pd.DataFrame, threshold: float, by: str = "spearman") -> SanityVerdict:
+def judge_sanity(table: pd.DataFrame, threshold: float, by: str = "spearman") -> SanityVerdict:
     """Judge the fully random models of a `sanity_table`, the deepest of the cascade.
 
     `by` is "spearman", or "spearman_abs" where genes are ranked by magnitude. The sign of a random

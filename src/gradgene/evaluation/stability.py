@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from gradgene.errors import ConfigError, RankingError
+from gradgene.errors import RankingError, require_least
 from gradgene.evaluation.agreement import similarity
 from gradgene.genes import DonorScores
 from gradgene.genes.compare import compare_genes
@@ -65,14 +65,13 @@ class Stability:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, lowest in (("n_pairs", 4), ("n_draws", 1), ("top_k", 1), ("seed", 0)):
-            if getattr(self, name) < lowest:
-                raise ConfigError(
-                    "is too small",
-                    where=f"evaluation.stability.{name}",
-                    expected=f"{lowest} or more",
-                    found=str(getattr(self, name)),
-                )
+        require_least(
+            "evaluation.stability",
+            n_pairs=(self.n_pairs, 4),
+            n_draws=(self.n_draws, 1),
+            top_k=(self.top_k, 1),
+            seed=(self.seed, 0),
+        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from gradgene.errors import RankingError
 from gradgene.genes.sums import GeneSums
 
-__all__ = ["depth_correlation", "explained_share"]
+__all__ = ["batch_share", "depth_correlation", "explained_share"]
 
 #: A spread below this share of the sum of squares is rounding of a constant.
 ROUNDING = 1e-12

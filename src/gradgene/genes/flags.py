@@ -122,7 +122,8 @@ class FlagRules:
         depth_correlation
             Correlation of each gene's score with depth over the pairs; NaN where unknown.
         batch_share
-            Share of each score's variance explained by donor and batch; NaN where unknown.
+            Share of each score's variance that donor and batches explain beyond depth; NaN where
+            unknown.
 
         Raises
         ------

@@ -25,7 +25,7 @@ from gradgene.cells import (
 from gradgene.cells.panel import GeneRule
 from gradgene.cells.schema import ValueKind
 from gradgene.cells.shards import without_empty
-from gradgene.errors import CellsError, ConfigError
+from gradgene.errors import CellsError, ConfigError, require_least
 from gradgene.lit.batches import LengthBatches, SeededBatches, TokenisedCells, token_lengths
 from gradgene.tokens import Binning, Bins, TokenBatch, Tokenizer, Vocabulary
 
@@ -105,7 +105,8 @@ class CellDataModule(lightning.LightningDataModule):
             validation=validation,
             validation_donors=validation_donors,
         )
-        _check_sizes(
+        require_least(
+            "data",
             batch_size=(batch_size, 1),
             batch_tokens=(batch_tokens, 1),
             train_tokens=(train_tokens, 1),
@@ -289,18 +290,6 @@ def _check_shares(**shares: tuple[str, ...] | float | None) -> None:
         if isinstance(share, int | float) and not 0 <= share < 1:
             raise ConfigError(
                 "is not a share", where=f"data.{name}", expected="in [0, 1)", found=str(share)
-            )
-
-
-def _check_sizes(**sizes: tuple[int | None, int]) -> None:
-    """Raise `ConfigError` for numbers, each given with its lowest value, that are too small."""
-    for name, (number, lowest) in sizes.items():
-        if number is not None and number < lowest:
-            raise ConfigError(
-                "is too small",
-                where=f"data.{name}",
-                expected=f"{lowest} or more",
-                found=str(number),
             )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
-from gradgene.errors import ConfigError
+from gradgene.errors import require_least
 from gradgene.store import atomic_path, read_json_lines
 
 __all__ = ["LastCheckpoint", "StepHistory"]
@@ -34,13 +34,7 @@ class LastCheckpoint(Checkpoint):
     """
 
     def __init__(self, dirpath: Path, every_n_steps: int = 500) -> None:
-        if every_n_steps < 1:
-            raise ConfigError(
-                "is too small",
-                where="callbacks.last.every_n_steps",
-                expected="1 or more",
-                found=str(every_n_steps),
-            )
+        require_least("callbacks.last", every_n_steps=(every_n_steps, 1))
         self.file, self.every_n_steps = dirpath / "last.ckpt", every_n_steps
         self.saved_step = 0
 

@@ -23,7 +23,7 @@ from gradgene.cells import (
 )
 from gradgene.cells.panel import GeneRule
 from gradgene.cells.schema import ValueKind
-from gradgene.errors import CellsError, ConfigError
+from gradgene.errors import CellsError, ConfigError, require_least
 from gradgene.lit.streaming import Streaming, TokenStream
 from gradgene.tokens import Binning, Bins, Tokenizer, Vocabulary
 
@@ -99,15 +99,12 @@ class StreamDataModule(lightning.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, number in (
-            ("train_tokens", train_tokens),
-            ("epochs", epochs),
-            ("gene_sample", gene_sample),
-        ):
-            if number is not None and number < 1:
-                raise ConfigError(
-                    "is too small", where=f"data.{name}", expected="1 or more", found=str(number)
-                )
+        require_least(
+            "data",
+            train_tokens=(train_tokens, 1),
+            epochs=(epochs, 1),
+            gene_sample=(gene_sample, 1),
+        )
         self.path = path
         self.schema = CellSchema(tuple(phenotypes), donor, layer, values, gene_key)
         self.query = CellQuery({k: tuple(v) for k, v in (filters or {}).items()})

@@ -8,9 +8,8 @@ differ as often as they do in the population.
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
-from gradgene.cells import Cells, require_label
+from gradgene.cells import Cells, in_turn, require_label
 from gradgene.pairs.matching import controls_of, donors_of, strata_of
 from gradgene.pairs.plan import PairPlan, no_skipped, pair_table
 
@@ -64,7 +63,7 @@ def blind_pairs(
     }
     usable = np.concatenate([np.empty(0, dtype=np.int64), *strata.values()])
     firsts = [
-        _in_turn(usable[labels_n[usable] == label], donors_n, rng)[: (n + odd) // 2]
+        in_turn(usable[labels_n[usable] == label], donors_n, rng)[: (n + odd) // 2]
         for odd, label in zip((1, 0), labels, strict=True)
     ]
     pairs = []
@@ -74,10 +73,3 @@ def blind_pairs(
         wanted = others[labels_n[others] == labels[rng.integers(2)]]
         pairs.append((first, int(rng.choice(wanted if len(wanted) else others))))
     return PairPlan(pair_table(cells, pairs, strata_n, donors_n), no_skipped())
-
-
-def _in_turn(rows: np.ndarray, donors_n: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows in random order, but every donor's first before any one's second."""
-    rows = rng.permutation(rows)
-    turn = pd.Series(rows).groupby(donors_n[rows].astype(str)).cumcount()
-    return np.asarray(rows[np.argsort(turn.to_numpy(), kind="stable")])

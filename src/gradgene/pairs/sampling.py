@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from gradgene.cells import Cells, require_label
-from gradgene.errors import ConfigError, PairError, closest
+from gradgene.errors import ConfigError, PairError, closest, require_least
 from gradgene.pairs.listed import listed_pairs
 from gradgene.pairs.matching import (
     Matches,
@@ -110,15 +110,11 @@ class PairSampler:
                     where=f"pairs.{name}",
                     expected=f"one of {closest(getattr(self, name), get_args(known))}",
                 )
-        for name, lowest in (("n_components", 1), ("permute_labels", 0)):
-            number = getattr(self, name)
-            if number is not None and number < lowest:
-                raise ConfigError(
-                    "is too small",
-                    where=f"pairs.{name}",
-                    expected=f"{lowest} or more",
-                    found=str(number),
-                )
+        require_least(
+            "pairs",
+            n_components=(self.n_components, 1),
+            permute_labels=(self.permute_labels, 0),
+        )
         if self.file is not None and self.permute_labels is not None:
             raise ConfigError(
                 "pairs of a file are not drawn, so permuted labels would change nothing",

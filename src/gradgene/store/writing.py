@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import logging
 import os
@@ -29,7 +30,10 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def atomic_path(file: Path) -> Iterator[Path]:
-    """A temporary name beside `file` that takes its place when the body succeeds."""
+    """A temporary name beside `file` that takes its place when the body succeeds.
+
+    What processes that were killed while they wrote this file have left beside it goes then.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
@@ -37,6 +41,20 @@ def atomic_path(file: Path) -> Iterator[Path]:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+    for left in file.parent.glob(f".{glob.escape(file.name)}.*.tmp"):
+        if not _lives(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)
+
+
+def _lives(process: str) -> bool:
+    """Whether a process of this number may still be running here."""
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:
+        return True  # somebody else's
+    except (ProcessLookupError, ValueError):
+        return False
+    return True
 
 
 def write_parquet(frame: pd.DataFrame, file: Path) -> None:

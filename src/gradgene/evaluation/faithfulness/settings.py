@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gradgene.errors import ConfigError
+from gradgene.errors import require_least
 
 __all__ = ["Faithfulness"]
 
@@ -44,12 +44,11 @@ class Faithfulness:
     batch_tokens: int = 8192
 
     def __post_init__(self) -> None:
-        least = {"max_pairs": 1, "n_sets": 1, "n_draws": 1, "n_searched": 0, "batch_tokens": 1}
-        for name, lowest in least.items():
-            if getattr(self, name) < lowest:
-                raise ConfigError(
-                    "is too small",
-                    where=f"evaluation.faithfulness.{name}",
-                    expected=f"{lowest} or more",
-                    found=str(getattr(self, name)),
-                )
+        require_least(
+            "evaluation.faithfulness",
+            max_pairs=(self.max_pairs, 1),
+            n_sets=(self.n_sets, 1),
+            n_draws=(self.n_draws, 1),
+            n_searched=(self.n_searched, 0),
+            batch_tokens=(self.batch_tokens, 1),
+        )
