@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,22 @@ def one_thread() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_between_tests() -> Iterator[None]:
+    """What is made for several tests shares no stages with anything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADGENE_CACHE", "")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def stage_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stage cache of this test alone, also for processes it starts; made when it is used."""
+    folder = tmp_path_factory.getbasetemp() / f"stage-cache-{uuid.uuid4().hex}"
+    monkeypatch.setenv("GRADGENE_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from gradgene import __version__
 
-__all__ = ["file_hash", "provenance", "settings_hash"]
+__all__ = ["file_hash", "program_hash", "provenance", "settings_hash"]
 
 PACKAGES = (
     "torch",
@@ -41,6 +42,14 @@ def file_hash(file: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@cache
+def program_hash() -> str:
+    """Twelve hex digits that change with the version of this program, its source, and torch."""
+    root = Path(__file__).parent
+    sources = {str(f.relative_to(root)): file_hash(f) for f in sorted(root.rglob("*.py"))}
+    return settings_hash([__version__, torch.__version__, sources])
 
 
 def provenance(

@@ -83,4 +83,5 @@ def wait_for_plan(process: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    os.environ["GRADGENE_CACHE"] = ""  # what is killed must not find what was done undisturbed
     print(json.dumps(kill_often(int(sys.argv[1]), *map(json.loads, sys.argv[2:]))))

@@ -55,6 +55,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, after: int) -> list[str]:
 @pytest.mark.parametrize("how", [HELD_OUT, pytest.param(PER_PAIR, marks=pytest.mark.slow)])
 def test_a_broken_off_pruning_goes_on(how, folder, attributed, cells_file, tmp_path, monkeypatch):
     monkeypatch.setattr(prune_pairs, "PAIRS_A_PIECE", 2)
+    monkeypatch.setenv("GRADGENE_CACHE", "")  # which has what was pruned as a whole
     whole = shutil.copytree(attributed, tmp_path / "whole")
     assert main(["prune", *words(cells_file, whole, *how)]) == 0
     kept = break_off(monkeypatch, 3)

@@ -14,7 +14,15 @@ import pytest
 from gradgene.attribution import DeepLift
 from gradgene.commands.main import main
 from gradgene.store import read_json_lines
-from tests.integration.tiny import QUICK, contents, progress, read, run_all_stages, words
+from tests.integration.tiny import (
+    QUICK,
+    contents,
+    progress,
+    read,
+    run_all_stages,
+    words,
+    write_cells,
+)
 
 STAGES = ["train", "attribute", "prune", "evaluate"]
 
@@ -65,7 +73,12 @@ def test_another_model_in_the_same_folder_is_refused(command, folder, cells_file
 
 
 def test_replaced_data_are_noticed(folder, cells_file, tmp_path, refused):
-    data = shutil.copy(cells_file, tmp_path / "cells.h5ad")
+    data = tmp_path / "cells.h5ad"
+    shutil.copyfile(cells_file, data)
+    before = contents(folder / "checkpoints")
+    assert main(["train", *words(data, folder, *QUICK)]) == 0, "moved, but the same"
+    assert contents(folder / "checkpoints") == before and len(progress(folder)) == len(STAGES)
+    write_cells(data, lambda adata: adata.X.__setitem__((0, 0), adata.X[0, 0] + 1))
     assert "other settings" in refused("train", *words(data, folder, *QUICK))
 
 

@@ -214,6 +214,12 @@ class Pieces(dict[str, np.ndarray]):
         if len(self) >= self.n:
             raise KeyboardInterrupt
 
+    def shared(self, name: str) -> np.ndarray | None:
+        return self.get(name)
+
+    def share(self, name: str, part: np.ndarray) -> None:
+        self[name] = part
+
 
 def test_an_interrupted_pruning_goes_on_where_it_was(seen: list[TokenBatch]) -> None:
     cells = telling_cells()
@@ -233,8 +239,13 @@ def test_an_interrupted_pruning_goes_on_where_it_was(seen: list[TokenBatch]) -> 
     pd.testing.assert_frame_equal(again.frame, expected.frame, check_exact=True)
     assert again.by_donor is not None and expected.by_donor is not None
     pd.testing.assert_frame_equal(again.by_donor, expected.by_donor, check_exact=True)
-    # Other rankings are other pieces.
-    prune(model, judged, rankings[1:], settings, progress=pieces)
+    # A control comes first, and so is the same part of a pruning without the other ranking.
+    alone = prune(model, judged, rankings[1:], settings, progress=pieces)
+    assert len(seen) == 2 * n_batches
+    of_control = expected.frame[expected.frame["ranking"] == "hvg"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone.frame, of_control, check_exact=True)
+    # Another one is another part.
+    prune(model, judged, [ranking("g3", name="hvg")], settings, progress=pieces)
     assert len(seen) > 2 * n_batches
 
 

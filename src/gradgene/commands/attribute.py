@@ -59,6 +59,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
             tell(work)
             work.plan("attribute")
             return
+        work.fetch("train")
         work.write_provenance()
         work.stage("attribute", attribute)
 

@@ -15,7 +15,12 @@ from rich.table import Table
 
 from gradgene.attribution import AttributionSettings
 from gradgene.cells import Cells
-from gradgene.commands.attribute_running import attribution_key, module_of, new_sums
+from gradgene.commands.attribute_running import (
+    attributed_before,
+    attribution_key,
+    module_of,
+    new_sums,
+)
 from gradgene.commands.binding import build
 from gradgene.commands.estimate import Estimate, Pace, measure_pace
 from gradgene.commands.memory import peak_mb
@@ -27,7 +32,8 @@ from gradgene.store import write_json, write_parquet
 __all__ = ["Parts", "arranged_pairs", "estimates", "plan_pairs", "tell_plan", "timed", "write_plan"]
 
 Parts = dict[str, tuple[Cells, PairPlan]]
-Estimates = dict[tuple[str, str], Estimate]
+#: By method and split; None for what the cache holds, which takes next to nothing.
+Estimates = dict[tuple[str, str], Estimate | None]
 
 
 def plan_pairs(work: Workspace) -> dict[str, PairPlan]:
@@ -64,7 +70,8 @@ def tell_plan(work: Workspace, parts: Parts, found: Estimates, *, table: bool = 
                 work.console.print(f"[yellow]skipped {row.n_cells} input cells: {row.reason}[/]")
     for (method, split), estimate in found.items():
         n_pairs = len(parts[split][1])
-        work.console.print(f"{method}, {n_pairs} pairs of {split} cells: {estimate}")
+        takes = "in the cache" if estimate is None else str(estimate)
+        work.console.print(f"{method}, {n_pairs} pairs of {split} cells: {takes}")
 
 
 def write_plan(work: Workspace, parts: Parts, found: Estimates) -> None:
@@ -75,14 +82,15 @@ def write_plan(work: Workspace, parts: Parts, found: Estimates) -> None:
     strata = [plan.strata().assign(split=split) for split, plan in plans.items()]
     write_parquet(pd.concat(tables, ignore_index=True), folder / "plan.parquet")
     write_parquet(pd.concat(strata, ignore_index=True), folder / "strata.parquet")
-    told: dict[str, dict[str, Any]] = {}
+    told: dict[str, dict[str, dict[str, Any]]] = {}
     for (method, split), estimate in found.items():
-        told.setdefault(method, {})[split] = {
-            "n_pairs": len(plans[split]),
-            "estimated_seconds": round(estimate.seconds, 3),
-            "estimated_peak_mb": round(estimate.peak_mb),
-            "key": attribution_key(work),
-        }
+        one = told.setdefault(method, {})[split] = {"n_pairs": len(plans[split])}
+        if estimate is None:
+            one["from_cache"] = True
+        else:
+            one["estimated_seconds"] = round(estimate.seconds, 3)
+            one["estimated_peak_mb"] = round(estimate.peak_mb)
+            one["key"] = attribution_key(work)
     write_json(told, folder / "plan.json")
     plan = plans["test"]
     work.add_metrics({"pairs/n_pairs": len(plan), "pairs/n_skipped": plan.n_skipped})
@@ -91,7 +99,8 @@ def write_plan(work: Workspace, parts: Parts, found: Estimates) -> None:
 def estimates(work: Workspace, parts: Parts) -> Estimates:
     """Method and split -> what it will take; measured on test pairs, for both splits.
 
-    What was estimated before an interruption is not measured again.
+    What was estimated before an interruption is not measured again, and what is in the cache not at
+    all.
     """
     kept = _kept_estimates(work)
     found: Estimates = {}
@@ -99,7 +108,6 @@ def estimates(work: Workspace, parts: Parts) -> Estimates:
         name, pace = settings.method.name, None
         for split, (cells, plan) in parts.items():
             if (name, split) not in kept:
-                pace = pace or _pace(work, settings, *parts["test"])
                 batches = pair_batches(
                     cells,
                     work.loaded.tokenizer,
@@ -107,7 +115,11 @@ def estimates(work: Workspace, parts: Parts) -> Estimates:
                     settings.batch_tokens,
                     per_cell=settings.method.per_cell,
                 )
-                kept[name, split] = pace.of(batches, work.n_processes)
+                if attributed_before(work, settings, batches, split):
+                    kept[name, split] = None
+                else:
+                    pace = pace or _pace(work, settings, *parts["test"])
+                    kept[name, split] = pace.of(batches, work.n_processes)
             found[name, split] = kept[name, split]
     return found
 

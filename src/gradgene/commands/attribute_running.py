@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+from omegaconf import OmegaConf
 
-from gradgene import __version__
 from gradgene.attribution import AttributionSettings
 from gradgene.cells import Cells
 from gradgene.commands.binding import build
-from gradgene.commands.run_folder import interruptible, stamp
+from gradgene.commands.run_folder import interruptible
+from gradgene.commands.stage_cache import Entry
 from gradgene.commands.workspace import Workspace
 from gradgene.genes import (
     GeneSums,
@@ -33,13 +36,14 @@ from gradgene.lit import (
 )
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BaselineStrategy, PairPlan
-from gradgene.provenance import settings_hash
+from gradgene.provenance import program_hash, settings_hash
 from gradgene.pruning import RankingChoice
 from gradgene.store import PairShardWriter, merge_manifests
 
 __all__ = [
     "Attributed",
     "attribute_pairs",
+    "attributed_before",
     "attribution_key",
     "clear_progress",
     "design_of",
@@ -87,30 +91,33 @@ def attribute_pairs(
     batches = loader.sampler
     assert isinstance(batches, PairBatches)
     sums = new_sums(work, settings, cells, plan)
+    address = sums_address(work, settings, batches, split)
     keeping = Keeping(
         folder=progress_folder(work) / f"{split}-{method.name}",
-        key=attribution_key(work),
+        key=address,
         batches=batches,
         every_s=settings.keep_every_s,
         shards=_shard_writer(work, settings, split),
     )
     collector = AttributionCollector(sums, plan, keeping=keeping)
-    work.console.print(f"{method.name}: {len(plan)} pairs of {split} cells")
+    said = f"{method.name}: {len(plan)} pairs of {split} cells"
     progress = [c for n, c in build(work.cfg.callbacks).items() if n == "progress"]
-    with interruptible():
-        work.trainer(logger=False, callbacks=[*progress, collector]).predict(
-            module_of(work, settings), loader, return_predictions=False
-        )
-    loaded.model.to(work.device)  # Lightning gives models back on the CPU
-    if collector.note:
-        work.console.print(f"[yellow]{method.name}: begun anew, because {collector.note}[/]")
-    collector.finish()
-    pairs = collector.pairs()
-    found = Attributed(sums.gene_sums(), pairs, collector.left_out())
+    with _shared_sums(work, address, keeping) as found:
+        work.console.print(said if found is None else f"{said}, from the cache")
+        with interruptible():
+            work.trainer(logger=False, callbacks=[*progress, collector]).predict(
+                module_of(work, settings), loader, return_predictions=False
+            )
+        loaded.model.to(work.device)  # Lightning gives models back on the CPU
+        if collector.note:
+            work.console.print(f"[yellow]{method.name}: begun anew, because {collector.note}[/]")
+        collector.finish()
+        pairs = collector.pairs()  # of all processes: each has kept its sums by now
+    attributed = Attributed(sums.gene_sums(), pairs, collector.left_out())
     if collector.shards is not None and work.is_main:
-        skipped = [int(pair) for pair in found.left_out["pair"]]
+        skipped = [int(pair) for pair in attributed.left_out["pair"]]
         merge_manifests(collector.shards.folder, rank_and_world()[1], len(plan), skipped)
-    return found
+    return attributed
 
 
 def module_of(
@@ -222,15 +229,69 @@ def clear_progress(work: Workspace, *, finished: bool) -> None:
 
 
 def attribution_key(work: Workspace) -> str:
-    """What kept progress is of: the settings, the very weights, and the program."""
-    return settings_hash([work.key("attribute"), stamp(str(work.checkpoint)), __version__])
+    """What kept estimates are of: the settings, the very weights, and the program."""
+    return settings_hash([work.key("attribute"), work.weights_hash(), program_hash()])
+
+
+def attributed_before(
+    work: Workspace, settings: AttributionSettings, batches: PairBatches, split: str
+) -> bool:
+    """Whether the cache holds what a method finds over these pairs."""
+    if _writes_shards(settings, split):
+        return False
+    return work.cache.find(sums_address(work, settings, batches, split)) is not None
+
+
+def sums_address(
+    work: Workspace, settings: AttributionSettings, batches: PairBatches, split: str
+) -> str:
+    """What decides the sums of a method over the pairs of a plan, and nothing else.
+
+    That is cells and weights, pairs and how they go into batches, the method, and what is counted
+    beside the scores; not what tables and rankings are made of the sums, nor other methods.
+    """
+    choice: RankingChoice = build(work.cfg.ranking)
+    plan = pd.util.hash_pandas_object(batches.plan.table, index=False).to_numpy()
+    save = settings.save if _writes_shards(settings, split) else "table"
+    return work.cache.address(
+        "sums",
+        *(work.key("train"), work.weights_hash(), OmegaConf.select(work.cfg, "data.batch")),
+        *(str(replace(settings, keep_every_s=0.0, save=save)), main_importance(work, settings)),
+        OmegaConf.to_container(work.cfg.baseline),
+        *(choice.n_null, choice.by, batches.hash, sha256(plan.tobytes()).hexdigest()),
+        *(split, work.n_processes, work.device),
+    )
+
+
+def _shared_sums(
+    work: Workspace, address: str, keeping: Keeping
+) -> AbstractContextManager[Entry | None]:
+    """Around an attribution: gives its finished state from the cache, or keeps it there.
+
+    Not where shards are written: sums that come from elsewhere have none. Of several processes the
+    main one looks for the states of all.
+    """
+    if keeping.shards is not None or not work.is_main:
+        return nullcontext()
+
+    def states() -> list[Path]:
+        return sorted(keeping.folder.glob("rank-*.safetensors"))
+
+    def waits() -> None:
+        work.console.print("another job is attributing these pairs, waiting for it")
+
+    return work.cache.shared(address, keeping.folder, states, waits)
+
+
+def _writes_shards(settings: AttributionSettings, split: str) -> bool:
+    return settings.save == "pairs" and split == "test"
 
 
 def _shard_writer(
     work: Workspace, settings: AttributionSettings, split: str
 ) -> partial[PairShardWriter] | None:
     """Makes what writes each batch's scores, by the number of the process; for `save=pairs`."""
-    if settings.save != "pairs" or split != "test":
+    if not _writes_shards(settings, split):
         return None
     vocabulary = work.loaded.vocabulary
     return partial(

@@ -196,6 +196,7 @@ def config(job: SeedJob, arm: str, data: Path, folder: Path) -> DictConfig:
         "experiment=planted",
         f'data.path="{data}"',
         f'paths.output_dir="{folder}"',
+        "paths.cache=null",  # what is kept between runs has tables and timings of its own
         f"study.seed={job.model_seed}",
         f"study.match_on=[{','.join(chosen.match_on)}]",
         f"baseline={chosen.baseline}",

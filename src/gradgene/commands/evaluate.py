@@ -42,6 +42,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
         if options.dry_run:
             work.plan("evaluate")
             return
+        work.fetch("train", "attribute", "prune")
         work.write_provenance()
         work.stage("evaluate", evaluate)
         refuse_insane(work)

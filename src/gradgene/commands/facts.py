@@ -92,9 +92,18 @@ class StudyFacts(RunFacts):
 
 @dataclass(frozen=True)
 class Paths:
-    """Where a run writes: `output_dir`, relative to the directory the command is started in."""
+    """Where a run writes, relative to the directory the command is started in.
+
+    Attributes
+    ----------
+    output_dir
+        The folder of the run.
+    cache
+        The folder of stages that runs share; null or empty shares none.
+    """
 
     output_dir: str
+    cache: str | None = None
 
     def __post_init__(self) -> None:
         if not self.output_dir.strip():

@@ -38,6 +38,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     if options.dry_run:
         work.plan("prune")
         return
+    work.fetch("train", "attribute")
     work.write_provenance()
     work.stage("prune", prune_genes)
 

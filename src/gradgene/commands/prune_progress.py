@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gradgene import __version__
-from gradgene.commands.run_folder import stamp
 from gradgene.commands.workspace import Workspace
-from gradgene.provenance import settings_hash
+from gradgene.provenance import program_hash, settings_hash
 from gradgene.store import atomic_path
 
 __all__ = ["PieceFiles"]
@@ -24,9 +22,12 @@ class PieceFiles:
     """
 
     def __init__(self, work: Workspace) -> None:
-        key = settings_hash([work.key("prune"), stamp(str(work.checkpoint)), __version__])
+        key = settings_hash([work.key("prune"), work.weights_hash(), program_hash()])
         self.parent = work.folder / "pruning" / ".progress"
         self.folder = self.parent / key[:16]
+        self.cache = work.cache
+        # What besides its name decides a piece that other runs may have.
+        self.of = (work.weights_hash(), work.facts.target, work.device)
         for other in self.parent.glob("*"):
             if other != self.folder:
                 shutil.rmtree(other, ignore_errors=True)
@@ -43,9 +44,22 @@ class PieceFiles:
         with atomic_path(self._file(name)) as temporary, temporary.open("wb") as stream:
             np.save(stream, piece)
 
+    def shared(self, name: str) -> np.ndarray | None:
+        """What another run shared under this name, or this one before it was broken off."""
+        self.cache.restore(self._address(name), self.folder)
+        return self.read(name)
+
+    def share(self, name: str, piece: np.ndarray) -> None:
+        """Keep a piece for other runs too: its name must say all that decides it but the model."""
+        self.write(name, piece)
+        self.cache.keep(self._address(name), self.folder, [self._file(name)])
+
     def clear(self) -> None:
         """Forget everything: the work is done."""
         shutil.rmtree(self.parent, ignore_errors=True)
+
+    def _address(self, name: str) -> str:
+        return self.cache.address("cuts", name, *self.of)
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.npy"

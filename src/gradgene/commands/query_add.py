@@ -254,10 +254,10 @@ def _table(file: Path, fix: str) -> pd.DataFrame:
 
 
 def _data_identity(file: Path) -> str:
-    """Hash of the data file, or of the stamps of several, from a run's provenance."""
+    """Hash of the data file, or of those of several, from a run's provenance."""
     data = json.loads(file.read_text()).get("data") if file.is_file() else None
     if isinstance(data, dict) and data.get("sha256"):
         return str(data["sha256"])[:12]
     if not data:
         raise OutputError("does not say which data the run is of", where=str(file))
-    return settings_hash([entry["stamp"] for entry in data])
+    return settings_hash([entry.get("sha256") or entry["stamp"] for entry in data])

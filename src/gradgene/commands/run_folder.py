@@ -9,7 +9,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,6 +22,7 @@ from rich.console import Console
 
 from gradgene.commands.binding import build
 from gradgene.commands.memory import peak_mb
+from gradgene.commands.stage_cache import Entry
 from gradgene.errors import ConfigError, OutputError
 from gradgene.lit import end_started, leave_processes
 from gradgene.store import (
@@ -145,20 +146,35 @@ class RunFolder(ABC):
         order = [*self.METRICS]
         for later in order[order.index(name) :]:
             self._drop_metrics(self.METRICS[later])
-        work(self)
+        with self.shared(name) as found:
+            if found is None:
+                work(self)
         line = {
             "stage": name,
             "seconds": round(time.perf_counter() - started, 2),
             "peak_memory_mb": round(peak_mb()),
             "key": self.key(name),
+            **({} if found is None else {"from_cache": True, "made_by": found.facts["made_by"]}),
         }
         append_json_line(line, self.folder / "progress.jsonl")
         self._unfinished(name).unlink()
 
+    def shared(self, stage: str) -> AbstractContextManager[Entry | None]:
+        """Around the work of a stage: gives what others have kept of it, or keeps it for them.
+
+        The work is to be done where it gives None.
+        """
+        return nullcontext()
+
+    def in_cache(self, stage: str) -> bool:
+        """Whether this stage need not be done, because another run has done it."""
+        return False
+
     def plan(self, *stages: str) -> None:
         """Say which of these stages would run, and where; nothing is written."""
         for name in stages:
-            self.console.print(f"{name}: {'done' if self.is_done(name) else 'to do'}")
+            state = "in the cache" if self.in_cache(name) else "to do"
+            self.console.print(f"{name}: {'done' if self.is_done(name) else state}")
         self.console.print(f"results in {self.folder}")
 
     def _drop_metrics(self, prefixes: tuple[str, ...]) -> None:

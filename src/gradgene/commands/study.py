@@ -47,7 +47,7 @@ def study(work: Workspace, cfg: DictConfig) -> None:
     """
     work.refuse_other_training()
     changed = [name for name in STAGES if not work.is_done(name)]
-    if "attribute" in changed:
+    if "attribute" in changed and not work.in_cache("attribute"):
         plan_pairs(work)  # cells that cannot be paired are known before hours of training
     work.write_provenance()
     for name, stage in STAGES.items():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from omegaconf import DictConfig, OmegaConf
+from rich.markup import escape
 
 from gradgene.attribution import AttributionSettings
 from gradgene.cells import resolve_paths
@@ -27,10 +29,17 @@ from gradgene.commands.refusals import (
     refuse_unknown_labels,
     unknown_labels,
 )
-from gradgene.commands.run_folder import RunFolder, stamp
+from gradgene.commands.run_folder import RunFolder
+from gradgene.commands.stage_cache import Entry, StageCache
+from gradgene.commands.stage_files import (
+    contents_of_model,
+    refuse_emptied,
+    shared_stage,
+    with_contents,
+)
 from gradgene.errors import CheckpointError, ConfigError, closest
 from gradgene.lit import CellDataModule, MaskedTarget
-from gradgene.provenance import file_hash, provenance, settings_hash
+from gradgene.provenance import provenance, settings_hash
 from gradgene.seeding import seed_everything
 
 __all__ = ["Workspace"]
@@ -38,7 +47,7 @@ __all__ = ["Workspace"]
 #: What decides the result of each stage, besides the stages before it.
 SECTIONS = {
     "train": ("study", "data", "model", "checkpoint", "finetune", "objective", "trainer"),
-    "attribute": ("attribution", "baseline", "pairs", "ranking", "flags"),
+    "attribute": ("attribution", "baseline", "pairs", "flags"),
     "prune": ("pruning", "ranking"),
     "evaluate": ("evaluation",),
 }
@@ -163,34 +172,75 @@ class Workspace(RunFolder):
         return loaded.spelled_as({target: contrast})
 
     def key(self, stage: str) -> str:
-        """Hash of all settings that decide the result of `stage`; see `SECTIONS`."""
-        plain = _plain(self.cfg)
+        """Hash of all settings that decide the result of `stage`; see `SECTIONS`.
+
+        Files stand for what they hold: where they are and when they were written does not matter.
+        """
+        plain = with_contents(self.cfg, self.cache.contents)
         study = {k: v for k, v in plain["study"].items() if k not in NOT_FOR_TRAINING}
         batch = plain["data"].pop("batch", None)  # no model sees it
         parts: list[Any] = [{**{s: plain.get(s) for s in SECTIONS["train"]}, "study": study}]
-        parts.append([stamp(str(file)) for file in resolve_paths(self.cfg.data.path)])
-        parts += self._stamps("data.genes", "checkpoint.path", "checkpoint.genes", "model.genes")
         # Stopping early decides the result; how progress is shown does not.
         parts.append({k: v for k, v in plain["callbacks"].items() if k != "progress"})
-        model = build(self.cfg.model)
-        parts.append(stamp(str(model.file())) if isinstance(model, PretrainedModel) else None)
         if stage != "train":
             plain["attribution"].pop("keep_every_s", None)  # how often, not what
-            compared = [str(replace(a, keep_every_s=0.0)) for a in self.compared]
             parts += [plain.get(s) for s in SECTIONS["attribute"]]
+            # Which ranking the study is about decides what is pruned by, not what is attributed.
+            parts.append({k: v for k, v in plain["ranking"].items() if k not in ("kind", "file")})
+            compared = [str(replace(a, keep_every_s=0.0)) for a in self.compared]
             parts += [plain["study"]["match_on"], batch, compared]
-            parts += self._stamps("pairs.file", "flags.symbols", "flags.foreign.markers")
         if stage in ("prune", "evaluate"):
             parts += [plain.get(s) for s in SECTIONS["prune"]]
-            parts += self._stamps("ranking.file")
         if stage == "evaluate":
             parts += [plain.get(s) for s in SECTIONS["evaluate"]]
-            parts += self._stamps("evaluation.known_genes", "evaluation.effects.file")
-            parts += [stamp(file) for file in plain["evaluation"].get("gene_sets") or ()]
             also = (plain["evaluation"].get("faithfulness") or {}).get("also") or ()
             leaves = [self.attribution_leaf(name, "evaluation.faithfulness.also") for name in also]
             parts += [str(replace(leaf, keep_every_s=0.0)) for leaf in leaves]
         return settings_hash(parts)
+
+    @cached_property
+    def cache(self) -> StageCache:
+        """What this and other runs keep for each other."""
+        folder = self.cfg.paths.get("cache")
+        where = Path(folder).expanduser() if folder else None
+        return StageCache(where, lambda said: self.console.print(f"[yellow]{escape(said)}[/]"))
+
+    def weights_hash(self) -> str | None:
+        """What the checkpoint in use holds; None where there is none yet, here or in the cache."""
+        if self.cfg.checkpoint.path is None and not self.is_done("train"):
+            found = self.cache.find(self.address("train"))
+            return None if found is None else found.hashes.get("checkpoints/best.ckpt")
+        if self.cfg.checkpoint.path is None:
+            return self.cache.contents.of(self.checkpoint)
+        return contents_of_model(self.checkpoint, self.cfg.checkpoint.kind, self.cache.contents)
+
+    def address(self, stage: str) -> str:
+        """Where the cache keeps a stage with the present settings and checkpoint."""
+        weights = None if stage == "train" else self.weights_hash()
+        return self.cache.address(stage, self.key(stage), weights, self.device)
+
+    def in_cache(self, stage: str) -> bool:
+        """Whether this stage need not be done, because another run has done it."""
+        if stage != "train" and self.weights_hash() is None:
+            return False
+        return self.cache.find(self.address(stage)) is not None
+
+    def shared(self, stage: str) -> AbstractContextManager[Entry | None]:
+        """Around the work of a stage: takes it from the cache, or keeps it there; see `RunFolder`.
+
+        Without a checkpoint only training can be shared: the work says what is missing.
+        """
+        if stage != "train" and self.weights_hash() is None:
+            return nullcontext()
+        return shared_stage(self, self.cache, stage, self.address(stage))
+
+    def fetch(self, *stages: str) -> None:
+        """Take these stages, in their order, from the cache where they are not done here."""
+        for stage in stages if self.is_main else ():
+            if not self.is_done(stage):
+                if not self.in_cache(stage):
+                    return
+                self.stage(stage, refuse_emptied)
 
     def pooling_key(self, settings: AttributionSettings) -> str:
         """Hash of what scores must have in common to be pooled over runs: not model and donors."""
@@ -200,11 +250,6 @@ class Workspace(RunFolder):
         method = str(replace(settings, keep_every_s=0.0, save="table"))
         parts = [study, plain["study"]["match_on"], pairs, plain["baseline"], method]
         return settings_hash([*parts, plain["ranking"].get("importance")])
-
-    def _stamps(self, *keys: str) -> list[Any]:
-        """Stamps of the files that these configuration keys name."""
-        paths = [OmegaConf.select(self.cfg, key) for key in keys]
-        return [stamp(path) if isinstance(path, str) else None for path in paths]
 
     def write_provenance(self) -> None:
         """Write `config.yaml` and `provenance.json`.
@@ -220,11 +265,10 @@ class Workspace(RunFolder):
 
     @cached_property
     def data_facts(self) -> Any:
-        """Path and hash of the data file; of a store or of several files, sizes and times."""
+        """Path and hash of the data file or store; of several, a list of them."""
         files = resolve_paths(self.cfg.data.path)
-        if len(files) == 1 and files[0].is_file():
-            return {"path": str(files[0]), "sha256": file_hash(files[0])}
-        return [{"path": str(file), "stamp": stamp(str(file))} for file in files]
+        facts = [{"path": str(f), "sha256": self.cache.contents.of(f)} for f in files]
+        return facts[0] if len(facts) == 1 else facts
 
     def _check_columns(self) -> None:
         """Only columns that are read can be matched on or part the tables."""

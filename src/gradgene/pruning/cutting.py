@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -150,14 +150,15 @@ class CellCuts:
         rank[order] = np.arange(len(order))
         return torch.from_numpy(first[order]), torch.from_numpy(rank[which.ravel()])
 
-    def digest(self, cuts: Cuts) -> str:
-        """Sixteen hex digits of cells, orders and cuts."""
-        found = hashlib.sha256(f"{self.removal} {self.mask_id}".encode())
-        arrays = [*self.tokens.tensors().values(), self.place_og]
-        for array in (*arrays, *(getattr(cuts, f.name) for f in fields(cuts))):
-            found.update(str(tuple(array.shape)).encode())
-            found.update(np.ascontiguousarray(array.numpy(force=True)).data)
-        return found.hexdigest()[:16]
+    def digest(self, cuts: Cuts, tokens: str | None = None) -> str:
+        """Thirty-two hex digits of cells, orders and cuts; of the cells' tokens, if it is known."""
+        tokens = self.tokens_digest() if tokens is None else tokens
+        arrays = (self.place_og, *(getattr(cuts, f.name) for f in fields(cuts)))
+        return _digest(f"{self.removal} {self.mask_id} {tokens}", arrays)[:32]
+
+    def tokens_digest(self) -> str:
+        """Hash of the whole cells."""
+        return _digest("", self.tokens.tensors().values())
 
     def _all_left(self, cuts: Cuts) -> Iterator[Tensor]:
         """`left` of all cuts, some at a time."""
@@ -166,3 +167,11 @@ class CellCuts:
         for start in range(0, len(cuts), step):
             some = cuts.take(torch.arange(start, min(start + step, len(cuts))))
             yield self.left(some, width)
+
+
+def _digest(said: str, arrays: Iterable[Tensor]) -> str:
+    found = hashlib.sha256(said.encode())
+    for array in arrays:
+        found.update(str(tuple(array.shape)).encode())
+        found.update(np.ascontiguousarray(array.numpy(force=True)).data)
+    return found.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -51,6 +51,12 @@ class Progress(Protocol):
     def write(self, name: str, piece: np.ndarray) -> None:
         """Keep a piece."""
 
+    def shared(self, name: str) -> np.ndarray | None:
+        """What the pieces of a part make together, if this or another work has done that part."""
+
+    def share(self, name: str, part: np.ndarray) -> None:
+        """Keep what the pieces of a part make together, for other works that have the same part."""
+
 
 class Nothing:
     """A `Progress` that keeps nothing."""
@@ -60,6 +66,13 @@ class Nothing:
         return None
 
     def write(self, name: str, piece: np.ndarray) -> None:
+        """Forget it."""
+
+    def shared(self, name: str) -> np.ndarray | None:
+        """No part."""
+        return None
+
+    def share(self, name: str, part: np.ndarray) -> None:
         """Forget it."""
 
 
@@ -109,7 +122,8 @@ def predict_cuts(
     track
         Wraps the pieces of work.
     progress
-        Where pieces done are kept, and looked for first.
+        Where pieces done are kept, and looked for first. The cuts by each order (equal ones by the
+        first) then go into batches of their own, which works that have the same share.
 
     Returns
     -------
@@ -118,32 +132,101 @@ def predict_cuts(
 
     Raises `TokenError` for an unknown category.
     """
-    vocabulary, progress = model.vocabulary, Nothing() if progress is None else progress
-    ids, device = list(vocabulary.label_ids(category)), next(model.parameters()).device
-    found_vc = np.empty((len(cuts), len(ids)), dtype=np.float32)
+    n_labels = len(model.vocabulary.label_ids(category))
     if not len(cuts):
-        return found_vc
+        return np.empty((0, n_labels), dtype=np.float32)
     first, which = cells.distinct(cuts)
-    cuts = cuts.take(first)
-    masked, _ = mask_category(cells.tokens, vocabulary, category)
-    cells = CellCuts(masked, cells.place_og, cells.removal, cells.mask_id)
-    jobs = _jobs(model, cells, cuts, batch_tokens)
-    pieces = [jobs[i : i + JOBS_A_PIECE] for i in range(0, len(jobs), JOBS_A_PIECE)]
-    digest = "" if isinstance(progress, Nothing) else cells.digest(cuts)
-    here, shown = cells.to(device), cuts.to(device)
-    distinct_vc = np.empty((len(cuts), len(ids)), dtype=np.float32)
-    for i, piece in enumerate(track(pieces)):
-        at_v = torch.cat([at for _, at in piece]).numpy()
-        # How cuts are grouped depends on the device, so a piece is known by what it holds.
-        name = f"{digest}-{batch_tokens}-{i}-{sha256(at_v.tobytes()).hexdigest()[:12]}"
-        kept_vc = progress.read(name)
+    masked, _ = mask_category(cells.tokens, model.vocabulary, category)
+    cells, cuts = replace(cells, tokens=masked), cuts.take(first)
+    if progress is None:
+        progress, parts = Nothing(), [_Part("", torch.arange(len(cuts)), cells, cuts)]
+    else:
+        parts = _parts(cells, cuts, batch_tokens, progress)
+    distinct_vc = np.empty((len(cuts), n_labels), dtype=np.float32)
+    for part in parts:
+        if part.known_vc is not None:
+            distinct_vc[part.at_v] = part.known_vc
+    todo = [(part, piece) for part in parts for piece in part.pieces(model, batch_tokens)]
+    on_device = cells.to(next(model.parameters()).device)
+    for part, piece in track(todo):
+        kept_vc = progress.read(piece.name)
         if kept_vc is None:
-            logits = (read(model, here, shown.take(at.to(device)), category) for read, at in piece)
-            kept_vc = torch.cat([_probabilities(x_nv, ids) for x_nv in logits]).cpu().numpy()
-            progress.write(name, kept_vc)
-        distinct_vc[at_v] = kept_vc
-    each_vc: np.ndarray = distinct_vc[which.numpy()]
-    return each_vc
+            kept_vc = _predicted(model, on_device, part, piece, category)
+            progress.write(piece.name, kept_vc)
+        distinct_vc[part.at_v[piece.at_v]] = kept_vc
+        if piece.is_last:
+            progress.share(part.name, distinct_vc[part.at_v])
+    return np.asarray(distinct_vc[which.numpy()])
+
+
+def _predicted(
+    model: PhenotypeGeneTransformer, on_device: CellCuts, part: _Part, piece: _Piece, category: str
+) -> np.ndarray:
+    """(cuts, labels) of the jobs of a piece, in their order."""
+    ids, device = list(model.vocabulary.label_ids(category)), on_device.place_og.device
+    here = replace(on_device, place_og=part.cells.place_og.to(device))
+    shown = part.cuts.to(device)
+    logits = (read(model, here, shown.take(at.to(device)), category) for read, at in piece.jobs)
+    return torch.cat([_probabilities(x_nv, ids) for x_nv in logits]).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What is kept together of an unfinished part: its name, its jobs and whether it is the last.
+
+    `at_v` are the positions in the part of the cuts of all jobs, in their order.
+    """
+
+    name: str
+    jobs: list[tuple[Read, Tensor]]
+    is_last: bool
+
+    @property
+    def at_v(self) -> Tensor:
+        return torch.cat([at for _, at in self.jobs])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Distinct cuts that are grouped by themselves.
+
+    `at_v` are their positions among all, `known_vc` what was said of them before.
+    """
+
+    name: str
+    at_v: Tensor
+    cells: CellCuts
+    cuts: Cuts
+    known_vc: np.ndarray | None = None
+
+    def pieces(self, model: PhenotypeGeneTransformer, batch_tokens: int) -> list[_Piece]:
+        """The work that is left, some jobs at a time."""
+        if self.known_vc is not None:
+            return []
+        jobs = _jobs(model, self.cells, self.cuts, batch_tokens)
+        some = [jobs[i : i + JOBS_A_PIECE] for i in range(0, len(jobs), JOBS_A_PIECE)]
+        return [
+            # How cuts are grouped depends on the device, so a piece is known by what it holds.
+            _Piece(f"{self.name}-{i}-{_short(*(at for _, at in jobs))}", jobs, i == len(some) - 1)
+            for i, jobs in enumerate(some)
+        ]
+
+
+def _parts(cells: CellCuts, cuts: Cuts, batch_tokens: int, progress: Progress) -> list[_Part]:
+    """The cuts by each order, with names that say all that decides them but the model."""
+    tokens, parts = cells.tokens_digest(), []
+    for order in cuts.order_v.unique().tolist():
+        at_v = (cuts.order_v == order).nonzero()[:, 0]
+        alone = replace(cells, place_og=cells.place_og[order : order + 1])
+        own = cuts.take(at_v)
+        own = replace(own, order_v=torch.zeros_like(own.order_v))
+        name = f"{alone.digest(own, tokens)}-{batch_tokens}"
+        parts.append(_Part(name, at_v, alone, own, progress.shared(name)))
+    return parts
+
+
+def _short(*arrays: Tensor) -> str:
+    return sha256(torch.cat(arrays).numpy().tobytes()).hexdigest()[:12]
 
 
 def _jobs(

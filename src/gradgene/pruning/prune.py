@@ -72,8 +72,9 @@ def prune(
 ) -> PruningCurve:
     """Predict the judged cells on what is left of the panel, for every ranking, order and ratio.
 
-    Cells of all rankings, orders and ratios are predicted together; where the same tokens of a
-    cell are left by several of them, once. The model must be in evaluation mode.
+    Where the same tokens of a cell are left by several rankings, orders or ratios, it is predicted
+    once. Controls that do not depend on the model come first, so that works of other attributions
+    can have what is said of them from `progress`. The model must be in evaluation mode.
 
     Parameters
     ----------
@@ -90,6 +91,7 @@ def prune(
     progress
         Where what is predicted is kept, for an interrupted call to go on there.
     """
+    asked, rankings = rankings, sorted(rankings, key=_own)
     grid, n_genes = settings.points, len(model.vocabulary.genes)
     n, n_points = len(judged.tokens), len(grid) * len(rankings)
     cells = CellCuts(
@@ -110,13 +112,20 @@ def prune(
 
     def points() -> Iterator[Point]:
         whole_n = arms.true(p_knc[0])
-        for k, (order, ratio) in enumerate(grid * len(rankings)):
-            ranking = rankings[k // len(grid)]
-            at = {"ranking": ranking.name, "draw": ranking.draw, "order": order, "ratio": ratio}
-            yield Point(at, p_knc[k + 1], whole_n)
+        place = {id(ranking): i for i, ranking in enumerate(rankings)}
+        for ranking in asked:
+            first = 1 + place[id(ranking)] * len(grid)
+            for k, (order, ratio) in enumerate(grid, first):
+                at = {"ranking": ranking.name, "draw": ranking.draw, "order": order, "ratio": ratio}
+                yield Point(at, p_knc[k], whole_n)
 
     facts = {"rank_source": "held_out", "split": judged.split, "seed": judged.seed}
     return curve_of(points(), arms, facts)
+
+
+def _own(ranking: GeneRanking) -> bool:
+    """Whether the ranking is of a model's scores, or made to match such a one."""
+    return "/" in ranking.name or ranking.name == "random_matched"
 
 
 def _cuts(n: int, n_rankings: int, grid: Sequence[tuple[str, float]], n_genes: int) -> Cuts:
