@@ -43,7 +43,8 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
             return
         work.write_provenance()
         work.stage("evaluate", evaluate)
-        refuse_insane(work)
+        if work.is_main:
+            refuse_insane(work)
 
 
 def check_evaluation(work: Workspace) -> None:

@@ -107,7 +107,7 @@ def predict_cuts(
     batch_tokens
         Padded tokens per forward pass.
     track
-        Wraps the pieces of work.
+        Wraps the pieces of work, and may give them in another order.
     progress
         Where pieces done are kept, and looked for first.
 
@@ -132,10 +132,10 @@ def predict_cuts(
     digest = "" if isinstance(progress, Nothing) else cells.digest(cuts)
     here, shown = cells.to(device), cuts.to(device)
     distinct_vc = np.empty((len(cuts), len(ids)), dtype=np.float32)
-    for i, piece in enumerate(track(pieces)):
+    for piece in track(pieces):
         at_v = torch.cat([at for _, at in piece]).numpy()
         # How cuts are grouped depends on the device, so a piece is known by what it holds.
-        name = f"{digest}-{batch_tokens}-{i}-{sha256(at_v.tobytes()).hexdigest()[:12]}"
+        name = f"{digest}-{batch_tokens}-{sha256(at_v.tobytes()).hexdigest()[:16]}"
         kept_vc = progress.read(name)
         if kept_vc is None:
             logits = (read(model, here, shown.take(at.to(device)), category) for read, at in piece)
