@@ -54,7 +54,7 @@ __all__ = [
 
 def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     """Attribute held-out and training pairs with a model that is already trained."""
-    with Workspace(cfg, output_dir, processes="several") as work:
+    with Workspace(cfg, output_dir) as work:
         if options.dry_run:
             tell(work)
             work.plan("attribute")

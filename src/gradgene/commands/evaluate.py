@@ -45,7 +45,8 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
         work.fetch("train", "attribute", "prune")
         work.write_provenance()
         work.stage("evaluate", evaluate)
-        refuse_insane(work)
+        if work.is_main:
+            refuse_insane(work)
 
 
 def check_evaluation(work: Workspace) -> None:

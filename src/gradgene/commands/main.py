@@ -1,26 +1,22 @@
-"""The `gradgene` command: finds the command, runs it, and turns every ending into an exit code.
-
-0 done · 2 the user's input is wrong (one line) · 130 interrupted · 1 anything else (traceback).
-"""
+"""The `gradgene` command: finds the command, runs it, and turns every ending into an exit code."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import os
 import sys
 import tempfile
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from gradgene import __version__
 from gradgene.commands import groups
+from gradgene.commands.endings import RESUMES, SEVERAL, ending_of
 from gradgene.commands.help import command_help, exists, general_help
 from gradgene.commands.options import CommandLine, Options, read_line
-from gradgene.errors import ConfigError, GradgeneError, OutputError, closest
+from gradgene.errors import ConfigError, closest
 
 __all__ = ["COMMANDS", "Options", "end_process", "main", "program"]
 
@@ -54,19 +50,8 @@ _CHECKS = ("data validate",)
 # The root configuration of a command, where it is not conf/config.yaml.
 _ROOTS = {"pretrain": "pretrain"}
 _RUNNER = "gradgene.commands.hydra_run"
-
-# What a full or forbidden disk says: the user's to mend, so one line instead of a traceback.
-_DISK_ERRORS = {
-    errno.ENOSPC: "free some space, or write elsewhere with paths.output_dir=...",
-    errno.EDQUOT: "your quota is used up: free some space, or write elsewhere",
-    errno.EROFS: "the file system is read-only: write elsewhere with paths.output_dir=...",
-    errno.EACCES: "ask for permission, or choose another path (paths.output_dir=... for results)",
-    errno.EPERM: "ask for permission, or choose another path (paths.output_dir=... for results)",
-    errno.ENOTDIR: "a file is where a directory should be: choose another path",
-    errno.EEXIST: "a file is where a directory should be: choose another path",
-    errno.EISDIR: "a directory is where a file should be: choose another path",
-    errno.ENAMETOOLONG: "the name is too long: set paths.output_dir or hydra.sweep.subdir",
-}
+# Runs the command in this process, or in several.
+_STARTER = "gradgene.commands.spawning"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,35 +65,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         _dispatch(arguments)
-    except GradgeneError as error:
-        return _complain(error)
-    except KeyboardInterrupt:
-        return _interrupted(arguments)
-    except SystemExit as leaving:
-        # Lightning answers Ctrl-C with sys.exit(1) after saving its state.
-        if _follows_interrupt(leaving):
-            return _interrupted(arguments)
-        if leaving.code is None or isinstance(leaving.code, int):
-            return leaving.code or 0
-        print(leaving.code, file=sys.stderr)
-        return 1
-    except Exception as error:
-        # What a library trips over while it cleans up after Ctrl-C (a progress bar that was
-        # just starting, say) is the interrupt's doing, not a fault of its own.
-        if _follows_interrupt(error):
-            return _interrupted(arguments)
-        disk = _disk_error(error)
-        if disk:
-            return _complain(disk)
-        traceback.print_exc()
-        return 1
+    except BaseException as error:
+        anew = bool(arguments) and arguments[0] in _WORDS_ONLY
+        ending = ending_of(error, "the same command starts from the beginning" if anew else RESUMES)
+        if ending.said:
+            print(ending.said, file=sys.stderr)
+        return ending.code
     return 0
 
 
 def program() -> NoReturn:
     """Run the command line of this process and end it with the exit code."""
     code = main()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if SEVERAL in os.environ:
         end_process(code)
     sys.exit(code)
 
@@ -170,7 +139,7 @@ def _command(line: CommandLine) -> None:
     runner = importlib.import_module(_RUNNER)
     with tempfile.TemporaryDirectory() if check else contextlib.nullcontext() as nowhere:
         runner.run(
-            lambda *given: importlib.import_module(module).run(*given),
+            lambda *given: importlib.import_module(_STARTER).run_command(module, *given),
             line.into(nowhere) if nowhere else line,
             conf,
             _root(name).stem,
@@ -180,41 +149,3 @@ def _command(line: CommandLine) -> None:
 def _root(name: str) -> Path:
     """The root configuration of a command that has one."""
     return groups.conf_dir() / f"{_ROOTS.get(name, 'config')}.yaml"
-
-
-def _complain(error: GradgeneError) -> int:
-    print(f"gradgene: error: {error}", file=sys.stderr)
-    return 2
-
-
-def _follows_interrupt(error: BaseException) -> bool:
-    """Whether the error came up while a Ctrl-C was being answered."""
-    seen: BaseException | None = error.__context__
-    while seen is not None and not isinstance(seen, KeyboardInterrupt):
-        seen = seen.__context__
-    return seen is not None
-
-
-def _interrupted(arguments: Sequence[str]) -> int:
-    resumes = "what was finished is kept, the same command resumes"
-    again = "the same command starts from the beginning"
-    said = again if arguments and arguments[0] in _WORDS_ONLY else resumes
-    print(f"gradgene: interrupted; {said}", file=sys.stderr)
-    return 130
-
-
-def _disk_error(error: Exception) -> OutputError | None:
-    """Return the one-line error for a full, read-only or forbidden disk, else None."""
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        where = str(error.filename) if error.filename is not None else "output"
-        what = error.strerror or str(error)
-        return OutputError(what, where=where, fix=_DISK_ERRORS[error.errno])
-    text = str(error)
-    # torch and HDF5 report a full disk as plain text.
-    if "No space left on device" in text or "PytorchStreamWriter failed writing" in text:
-        return OutputError(
-            f"cannot be written: {text.splitlines()[0]}",
-            where="output",
-            fix=_DISK_ERRORS[errno.ENOSPC],
-        )
-    return None

@@ -24,7 +24,7 @@ from gradgene.checkpoints import (
 from gradgene.commands.binding import build
 from gradgene.commands.facts import RunFacts
 from gradgene.commands.options import Options
-from gradgene.commands.run_folder import RunFolder, interruptible, stamp
+from gradgene.commands.run_folder import RunFolder, deciding, interruptible, stamp
 from gradgene.commands.tracking import tracker
 from gradgene.errors import ConfigError
 from gradgene.lit import MaskedTokens, PretrainingModule, StepHistory, StreamDataModule
@@ -89,6 +89,7 @@ class PretrainingRun(RunFolder):
         plain = {name: dict(_plain(self.cfg[name])) for name in SECTIONS}
         plain["study"].pop("name")
         plain["data"].pop("workers")
+        plain["trainer"] = deciding(plain["trainer"])
         named = [OmegaConf.select(self.cfg, key) for key in ("data.genes", "model.path")]
         stamps = [
             stamp(str(name)) for name in (*self.files, *named) if isinstance(name, str | Path)
@@ -97,8 +98,10 @@ class PretrainingRun(RunFolder):
 
     def write_provenance(self) -> None:
         """Write `config.yaml` and `provenance.json`; of the data sizes and times, not hashes."""
+        if not self.is_main:
+            return
         best = self.folder / "checkpoints" / "best.ckpt"
-        weights = best if self.is_main and best.is_file() else None
+        weights = best if best.is_file() else None
         facts = provenance(None, weights, self.key("pretrain"), self.device)
         facts["data"] = [{"path": str(f), "stamp": stamp(str(f))} for f in self.files]
         self.write_config(facts)

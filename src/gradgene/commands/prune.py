@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
-from rich.progress import track
 
 from gradgene.commands.attribute import ranking_names, ranking_of
 from gradgene.commands.binding import build
 from gradgene.commands.options import Options
 from gradgene.commands.prune_controls import check_controls, control_rankings
 from gradgene.commands.prune_pairs import prune_by_pair
-from gradgene.commands.prune_progress import PieceFiles
+from gradgene.commands.prune_progress import PieceFiles, Share
 from gradgene.commands.prune_retrain import check_retrain, retrain_pruned
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import OutputError, RankingError, closest
 from gradgene.pruning import (
     GeneRanking,
     Judged,
+    PruningCurve,
     PruningSettings,
-    Track,
     prune,
 )
 from gradgene.store import write_parquet
@@ -33,14 +31,14 @@ __all__ = ["check_pruning", "prune_genes", "run"]
 
 def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     """Prune by rankings that `gradgene attribute` or `study` left in the same folder."""
-    work = Workspace(cfg, output_dir)
-    check_pruning(work)
-    if options.dry_run:
-        work.plan("prune")
-        return
-    work.fetch("train", "attribute")
-    work.write_provenance()
-    work.stage("prune", prune_genes)
+    with Workspace(cfg, output_dir) as work:
+        check_pruning(work)
+        if options.dry_run:
+            work.plan("prune")
+            return
+        work.fetch("train", "attribute")
+        work.write_provenance()
+        work.stage("prune", prune_genes)
 
 
 def check_pruning(work: Workspace) -> None:
@@ -75,30 +73,37 @@ def prune_genes(work: Workspace) -> None:
     """Write the rankings used, the curves and the areas against random.
 
     What an interrupted run of the same settings predicted is not predicted again; the tables are
-    the same to the byte.
+    the same to the byte. Of several processes each predicts its share of the pieces.
     """
     settings: PruningSettings = build(work.cfg.pruning)
     training = work.data.part("train")
     from_pairs = read_rankings(work, "pruning")
     controls = control_rankings(work, settings, training, from_pairs)
-    chosen, progress, track = pick(work, settings, from_pairs), PieceFiles(work), _track(work)
+    chosen, progress, share = pick(work, settings, from_pairs), PieceFiles(work), Share(work)
     if settings.rank_source == "per_pair":
         names = [ranking.name for ranking in chosen]
-        curve = prune_by_pair(work, settings, names, controls, track, progress)
+        curve = share.of(lambda: prune_by_pair(work, settings, names, controls, share, progress))
     else:
         model, judged = work.loaded.model, judged_cells(work)
-        curve = prune(model, judged, [*chosen, *controls], settings, track, progress)
+        rankings = [*chosen, *controls]
+        curve = share.of(lambda: prune(model, judged, rankings, settings, share, progress))
+    if curve is not None:
+        write_curve(work, curve, [*from_pairs, *_new(controls, from_pairs)])
+    retrain_pruned(work, settings, [*from_pairs, *controls])
+    if work.is_main:
+        progress.clear()
+
+
+def write_curve(work: Workspace, curve: PruningCurve, rankings: Sequence[GeneRanking]) -> None:
+    """Write the curves, their areas against random, and the rankings."""
     folder = work.folder / "pruning"
-    used = [r.to_pandas("train") for r in (*from_pairs, *_new(controls, from_pairs))]
-    write_parquet(pd.concat(used), folder / "rankings.parquet")
+    write_parquet(pd.concat(r.to_pandas("train") for r in rankings), folder / "rankings.parquet")
     write_parquet(curve.frame, folder / "curves.parquet")
     assert curve.by_donor is not None  # as made just now
     write_parquet(curve.by_donor, folder / "curves_by_donor.parquet")
     write_parquet(curve.summary(), folder / "summary.parquet")
     n_labels = len(work.loaded.vocabulary.label_ids(work.facts.target))
     work.add_metrics({"pruning/chance": 1 / n_labels})
-    retrain_pruned(work, settings, [*from_pairs, *controls])
-    progress.clear()
 
 
 def judged_cells(work: Workspace) -> Judged:
@@ -157,10 +162,3 @@ def pick(
 def _new(rankings: list[GeneRanking], before: list[GeneRanking]) -> list[GeneRanking]:
     names = {r.name for r in before}
     return [r for r in rankings if r.name not in names]
-
-
-def _track(work: Workspace) -> Track:
-    def tracked(pieces: Sequence[Any]) -> Iterable[Any]:
-        yield from track(pieces, description="pruning", console=work.console)
-
-    return tracked

@@ -71,10 +71,12 @@ def prune_by_pair(
     ]
     starts = range(0, len(plan), PAIRS_A_PIECE)
     pieces = [(i, np.arange(len(plan))[k : k + PAIRS_A_PIECE]) for i in range(2) for k in starts]
-    found: list[list[Found]] = [[], []]
-    for i, pairs in track(pieces):
-        found[i].append(runs[i].piece(cells, plan, pairs, progress))
-    trained, null = (run.curve(some, plan) for run, some in zip(runs, found, strict=True))
+    found: dict[tuple[int, int], Found] = {}
+    for i, pairs in track(pieces):  # in any order
+        found[i, int(pairs[0])] = runs[i].piece(cells, plan, pairs, progress)
+    trained, null = (
+        run.curve([found[i, start] for start in starts], plan) for i, run in enumerate(runs)
+    )
     return PruningCurve(
         *(
             pd.concat([a, b.assign(ranking=b["ranking"] + RANDOM_WEIGHTS)], ignore_index=True)

@@ -1,17 +1,23 @@
-"""How far an unfinished pruning came: one file a piece of it."""
+"""How far an unfinished pruning came, one file a piece of it, and which process does which."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from rich.progress import track
 
 from gradgene.commands.workspace import Workspace
+from gradgene.lit import rank_and_world
 from gradgene.provenance import program_hash, settings_hash
 from gradgene.store import atomic_path
 
-__all__ = ["PieceFiles"]
+__all__ = ["PieceFiles", "Share"]
+
+Made = TypeVar("Made")
 
 
 class PieceFiles:
@@ -63,3 +69,36 @@ class PieceFiles:
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.npy"
+
+
+class Share:
+    """A `Track` by which several processes share pieces that are kept in files.
+
+    Each is given every n-th piece; then all wait for each other. The main process is given the
+    others' pieces as well, which it finds kept, and the others have nothing more to do.
+    """
+
+    def __init__(self, work: Workspace) -> None:
+        self.work = work
+
+    def __call__(self, pieces: Sequence[Any]) -> Iterator[Any]:
+        """The pieces of this process, as a progress bar, and then the others'."""
+        rank, world = rank_and_world()
+        yield from track(pieces[rank::world], description="pruning", console=self.work.console)
+        self.work.company.wait()
+        if not self.work.is_main:
+            raise _Helped
+        for i, piece in enumerate(pieces):
+            if i % world != rank:
+                yield piece
+
+    def of(self, make: Callable[[], Made]) -> Made | None:
+        """What `make` makes of all pieces; None in a process that only helped."""
+        try:
+            return make()
+        except _Helped:
+            return None
+
+
+class _Helped(Exception):  # noqa: N818  nothing went wrong
+    """This process has done its share, and what is made of all pieces is not its business."""

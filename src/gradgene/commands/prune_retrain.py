@@ -69,15 +69,19 @@ def retrain_pruned(
     same configuration and seed is trained and judged on the held-out cells. Columns are those of
     `curves.parquet`; ratio 0 is the study's own model. A finished training is kept under
     `pruning/retrain/` and a broken one goes on there; equal sets of genes are trained once. Without
-    shares a table of before is removed.
+    shares a table of before is removed. Several processes share each training, and the main one
+    judges.
     """
     file = work.folder / "pruning" / "retrained.parquet"
     if not settings.retrain:
-        file.unlink(missing_ok=True)
+        if work.is_main:
+            file.unlink(missing_ok=True)
         return
     chosen = chosen_rankings(rankings, main_ranking(work))
-    whole = _judge(work, settings, work.loaded.model, work.data)
-    frames = [_named(whole, ranking, 0.0) for ranking in chosen]
+    frames = []
+    if work.is_main:
+        whole = _judge(work, settings, work.loaded.model, work.data)
+        frames = [_named(whole, ranking, 0.0) for ranking in chosen]
     ratios = sorted(settings.retrain)
     for i, ranking in enumerate(chosen):
         for j, ratio in enumerate(ratios):
@@ -86,8 +90,10 @@ def retrain_pruned(
                 f"without the best {ratio:.0%} by {ranking.name}"
             )
             found = _retrained(work, settings, ranking.kept(ratio, ORDER))
-            frames.append(_named(found, ranking, ratio))
-    write_parquet(pd.concat(frames, ignore_index=True), file)
+            if found is not None:
+                frames.append(_named(found, ranking, ratio))
+    if work.is_main:
+        write_parquet(pd.concat(frames, ignore_index=True), file)
 
 
 def chosen_rankings(rankings: Sequence[GeneRanking], main: str) -> list[GeneRanking]:
@@ -110,15 +116,22 @@ def without_genes(cells: Cells, keep_g: np.ndarray) -> Cells:
     return replace(cells, matrix_ng=matrix_ng)
 
 
-def _retrained(work: Workspace, settings: PruningSettings, keep_g: np.ndarray) -> pd.DataFrame:
-    """The metrics of a model trained without some genes: read, or trained and judged now."""
+def _retrained(
+    work: Workspace, settings: PruningSettings, keep_g: np.ndarray
+) -> pd.DataFrame | None:
+    """The metrics of a model trained without some genes: read, or trained and judged now.
+
+    None in a process that only helped to train.
+    """
     key = settings_hash([work.key("train"), np.packbits(keep_g).tobytes().hex()])
     folder = work.folder / "pruning" / "retrain" / key[:16]
     file = folder / "judged.parquet"
-    if file.is_file():
-        return pd.read_parquet(file)
+    if work.company.agreed(file.is_file()):
+        return pd.read_parquet(file) if work.is_main else None
     again = _smaller(work, folder, keep_g)
     fit(again)
+    if not work.is_main:
+        return None
     model = load_checkpoint(again.checkpoint).model.to(work.device)
     found = _judge(work, settings, model, again.data)
     write_parquet(found, file)

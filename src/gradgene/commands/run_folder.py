@@ -10,6 +10,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -21,10 +22,11 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from gradgene.commands.binding import build
+from gradgene.commands.company import Company
 from gradgene.commands.memory import peak_mb
+from gradgene.commands.spawning import is_spawned, spawns
 from gradgene.commands.stage_cache import Entry
 from gradgene.errors import ConfigError, OutputError
-from gradgene.lit import end_started, leave_processes
 from gradgene.store import (
     append_json_line,
     atomic_path,
@@ -33,7 +35,7 @@ from gradgene.store import (
     write_json,
 )
 
-__all__ = ["RunFolder", "interruptible", "stamp"]
+__all__ = ["RunFolder", "deciding", "interruptible", "stamp"]
 
 
 class RunFolder(ABC):
@@ -59,13 +61,18 @@ class RunFolder(ABC):
     #: Stages in their order, the first of which trains; keys of each in `metrics.json` begin so,
     #: and doing a stage again replaces all of them.
     METRICS: ClassVar[dict[str, tuple[str, ...]]]
+    #: Stages whose work several processes share; others the main process does alone.
+    SHARED: ClassVar = ("pretrain", "train", "attribute", "prune")
 
     def __init__(self, cfg: DictConfig, output_dir: Path) -> None:
         self.cfg, self.folder = cfg, output_dir
         self.is_main = getattr(rank_zero_only, "rank", 0) == 0
         self.console = Console(soft_wrap=True, quiet=not self.is_main)
         self.logger: Any = None  # opened by `tracking.tracker` when a stage first logs
-        self._launchers: list[Any] = []
+        several = any(cfg.trainer.get(key, 1) != 1 for key in ("devices", "num_nodes"))
+        self.company = Company(
+            output_dir, self.is_main, lambda: self.trainer(logger=False), several
+        )
         _check_sweep(cfg)
         require_writable(output_dir)
         _quieten_lightning()
@@ -73,18 +80,20 @@ class RunFolder(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Close the tracker, also after a failure: the next job of a sweep opens its own.
 
-        After a failure of the main process the others are ended: they would wait for it in vain.
+        After a failure the other processes are ended: they would wait for this one in vain.
         """
-        if self.is_main and error[0] is not None:
-            end_started(self._launchers)
-        else:
-            leave_processes()
-        finish = getattr(getattr(self.logger, "experiment", None), "finish", None)
-        if finish is not None:
-            finish()
+        try:
+            if error is None:
+                self.company.part()
+            else:
+                self.company.fail(error)
+        finally:
+            finish = getattr(getattr(self.logger, "experiment", None), "finish", None)
+            if finish is not None:
+                finish()
 
     @abstractmethod
     def key(self, stage: str) -> str:
@@ -98,16 +107,12 @@ class RunFolder(ABC):
 
     def trainer(self, **more: Any) -> Any:
         """A Lightning trainer of the configured kind writing to this folder."""
-        trainer = build(self.cfg.trainer)(default_root_dir=self.folder, **more)
-        self._launchers.append(trainer.strategy.launcher)
-        return trainer
+        return build(self.cfg.trainer)(default_root_dir=self.folder, **more)
 
     @property
     def n_processes(self) -> int:
         """How many processes share the work of the trainer."""
-        if self.cfg.trainer.get("devices", 1) == 1:
-            return 1
-        return int(build(self.cfg.trainer)(default_root_dir=self.folder, logger=False).world_size)
+        return int(self.trainer(logger=False).world_size) if self.company.several else 1
 
     def is_done(self, stage: str) -> bool:
         """Whether this stage was finished here with the present settings."""
@@ -125,13 +130,20 @@ class RunFolder(ABC):
     def stage(self, name: str, work: Callable[[Any], None]) -> None:
         """Do `work` unless it is done, and note how long it took and how much memory.
 
+        Of several processes the main one decides whether it is done, and the others take part
+        where the stage is shared.
+
         Raises
         ------
         OutputError
             If the folder holds a training of another configuration.
         """
+        shared = name in self.SHARED
+        if not shared:
+            self.company.part()
         if not self.is_main:
-            work(self)
+            if shared:
+                self.company.help(name, partial(work, self))
             return
         if self.is_done(name):
             self.console.print(f"[dim]{name}: done before, skipped[/]")
@@ -146,9 +158,12 @@ class RunFolder(ABC):
         order = [*self.METRICS]
         for later in order[order.index(name) :]:
             self._drop_metrics(self.METRICS[later])
-        with self.shared(name) as found:
+        with self.cached(name) as found:
             if found is None:
+                if shared:
+                    self.company.begin(name)
                 work(self)
+                self.company.wait()
         line = {
             "stage": name,
             "seconds": round(time.perf_counter() - started, 2),
@@ -159,7 +174,7 @@ class RunFolder(ABC):
         append_json_line(line, self.folder / "progress.jsonl")
         self._unfinished(name).unlink()
 
-    def shared(self, stage: str) -> AbstractContextManager[Entry | None]:
+    def cached(self, stage: str) -> AbstractContextManager[Entry | None]:
         """Around the work of a stage: gives what others have kept of it, or keeps it for them.
 
         The work is to be done where it gives None.
@@ -197,9 +212,9 @@ class RunFolder(ABC):
         OutputError
             If the folder holds a training of another configuration; nothing is written then.
         """
-        self.refuse_other_training()
         if not self.is_main:
             return
+        self.refuse_other_training()
         with atomic_path(self.folder / "config.yaml") as temporary:
             temporary.write_text(OmegaConf.to_yaml(self.cfg))
         write_json(
@@ -244,15 +259,27 @@ def stamp(path: str) -> list[Any]:
     return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
 
 
+def deciding(trainer: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a trainer without those that change no number: how processes start and wait."""
+    strategy = trainer.get("strategy")
+    if not isinstance(strategy, dict):
+        return trainer
+    kept = {k: v for k, v in strategy.items() if k not in ("spawn", "timeout_hours")}
+    return {**trainer, "strategy": kept}
+
+
 def _check_sweep(cfg: DictConfig) -> None:
     """Lightning starts the other processes by the words of the command, which are a sweep's."""
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
-    if cfg.trainer.get("devices", 1) != 1 and hydra and hydra.mode == RunMode.MULTIRUN:
+    if not hydra or hydra.mode != RunMode.MULTIRUN or is_spawned() or spawns(cfg):
+        return
+    if cfg.trainer.get("devices", 1) != 1:
         raise ConfigError(
-            "a sweep cannot start jobs of several processes",
+            "a sweep cannot start jobs of several processes by its command line",
             where="trainer.devices",
             expected="1, or one command a job",
             found=str(cfg.trainer.devices),
+            fix="choose trainer=ddp_spawn_cpu, or add trainer.strategy.spawn=true",
         )
 
 

@@ -45,13 +45,11 @@ def study(work: Workspace, cfg: DictConfig) -> None:
     GradgeneError
         At the very end, of a run that failed its sanity checks.
     """
-    work.refuse_other_training()
-    changed = [name for name in STAGES if not work.is_done(name)]
-    if "attribute" in changed and not work.in_cache("attribute"):
-        plan_pairs(work)  # cells that cannot be paired are known before hours of training
-    work.write_provenance()
+    changed = prepare(work) if work.is_main else []
     for name, stage in STAGES.items():
         work.stage(name, stage)
+    if not work.is_main:
+        return
     work.write_provenance()
     files = RunFiles.read(work.folder)
     with work.console.status("drawing figures"):
@@ -64,6 +62,16 @@ def study(work: Workspace, cfg: DictConfig) -> None:
             log(logger, files, figures)
     summarise(work, files, report)
     refuse_insane(work)
+
+
+def prepare(work: Workspace) -> list[str]:
+    """Refuse what can be refused before any work; the stages that are not done."""
+    work.refuse_other_training()
+    changed = [name for name in STAGES if not work.is_done(name)]
+    if "attribute" in changed and not work.in_cache("attribute"):
+        plan_pairs(work)  # cells that cannot be paired are known before hours of training
+    work.write_provenance()
+    return changed
 
 
 def check_choices(work: Workspace) -> None:

@@ -35,7 +35,7 @@ PREDICT_TOKENS = 8192
 
 def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     """Train and judge on held-out cells; continues an interrupted training."""
-    with Workspace(cfg, output_dir, processes="several") as work:
+    with Workspace(cfg, output_dir) as work:
         if options.dry_run:
             work.plan("train")
             return
@@ -47,11 +47,13 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
 def train(work: Workspace) -> None:
     """Fit, calibrate the best checkpoint, judge it on held-out cells and export it as a folder."""
     report_data(work)
-    if work.cfg.checkpoint.path is not None:
-        judge(work, work.loaded.model)
-        return
-    fit(work)
+    given = work.cfg.checkpoint.path is not None
+    if not given:
+        fit(work)
     if not work.is_main:
+        return
+    if given:
+        judge(work, work.loaded.model)
         return
     best = load_checkpoint(work.checkpoint)
     model = best.model.to(work.device)

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
@@ -29,7 +29,7 @@ from gradgene.commands.refusals import (
     refuse_unknown_labels,
     unknown_labels,
 )
-from gradgene.commands.run_folder import RunFolder
+from gradgene.commands.run_folder import RunFolder, deciding
 from gradgene.commands.stage_cache import Entry, StageCache
 from gradgene.commands.stage_files import (
     contents_of_model,
@@ -64,8 +64,6 @@ class Workspace(RunFolder):
         The resolved, bound configuration.
     output_dir
         The folder; created here.
-    processes
-        "one", or "several" where the command may be run by several processes.
 
     Raises
     ------
@@ -83,11 +81,8 @@ class Workspace(RunFolder):
         ),
     }
 
-    def __init__(
-        self, cfg: DictConfig, output_dir: Path, processes: Literal["one", "several"] = "one"
-    ) -> None:
+    def __init__(self, cfg: DictConfig, output_dir: Path) -> None:
         super().__init__(cfg, output_dir)
-        self.processes = processes
         self.facts = StudyFacts(**_plain(cfg.study))
         self._check_columns()
         self._check_trainer()
@@ -177,6 +172,7 @@ class Workspace(RunFolder):
         Files stand for what they hold: where they are and when they were written does not matter.
         """
         plain = with_contents(self.cfg, self.cache.contents)
+        plain["trainer"] = deciding(plain["trainer"])
         study = {k: v for k, v in plain["study"].items() if k not in NOT_FOR_TRAINING}
         batch = plain["data"].pop("batch", None)  # no model sees it
         parts: list[Any] = [{**{s: plain.get(s) for s in SECTIONS["train"]}, "study": study}]
@@ -225,7 +221,7 @@ class Workspace(RunFolder):
             return False
         return self.cache.find(self.address(stage)) is not None
 
-    def shared(self, stage: str) -> AbstractContextManager[Entry | None]:
+    def cached(self, stage: str) -> AbstractContextManager[Entry | None]:
         """Around the work of a stage: takes it from the cache, or keeps it there; see `RunFolder`.
 
         Without a checkpoint only training can be shared: the work says what is missing.
@@ -259,6 +255,8 @@ class Workspace(RunFolder):
         OutputError
             If the folder holds a training of another configuration; nothing is written then.
         """
+        if not self.is_main:
+            return
         weights = weights_file(self.checkpoint) if self.checkpoint.exists() else None
         facts = provenance(None, weights, self.key("evaluate"), self.device)
         self.write_config({**facts, "data": self.data_facts})
@@ -291,15 +289,6 @@ class Workspace(RunFolder):
     def _check_trainer(self) -> None:
         """Refuse what would give wrong numbers rather than an error."""
         trainer = self.cfg.trainer
-        if self.processes == "one" and trainer.get("devices", 1) != 1:
-            raise ConfigError(
-                "only `gradgene pretrain`, `train` and `attribute` run in several processes",
-                where="trainer.devices",
-                expected="1",
-                found=str(trainer.devices),
-                fix="train with `gradgene train`, then go on in another folder with one process "
-                "and checkpoint.path=RUN",
-            )
         if str(trainer.get("precision", "32-true")) in ("bf16-true", "16-true"):
             raise ConfigError(
                 "half-precision weights are too coarse for finite differences",

@@ -3,7 +3,16 @@
 from gradgene.lit.batches import rank_and_world
 from gradgene.lit.collecting import AttributionCollector, Keeping
 from gradgene.lit.data import CellDataModule
-from gradgene.lit.distributed import end_started, fsdp, leave_processes
+from gradgene.lit.distributed import (
+    ddp,
+    deepspeed,
+    end_started,
+    fsdp,
+    leave_orphaned,
+    leave_processes,
+    meet,
+    others_are_there,
+)
 from gradgene.lit.explaining import Explained
 from gradgene.lit.finetuning import FineTuning, with_head
 from gradgene.lit.history import HistoryCallback
@@ -35,9 +44,14 @@ __all__ = [
     "StreamDataModule",
     "Streaming",
     "TokenStream",
+    "ddp",
+    "deepspeed",
     "end_started",
     "fsdp",
+    "leave_orphaned",
     "leave_processes",
+    "meet",
+    "others_are_there",
     "pair_batches",
     "pair_loader",
     "rank_and_world",

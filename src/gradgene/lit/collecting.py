@@ -17,7 +17,7 @@ from gradgene.attribution import Attribution
 from gradgene.errors import AttributionError
 from gradgene.genes import GeneSumsMetric
 from gradgene.lit.batches import rank_and_world
-from gradgene.lit.distributed import gathered, leave_orphaned
+from gradgene.lit.distributed import gathered
 from gradgene.lit.explaining import Explained, reason
 from gradgene.lit.pairs import PairBatches
 from gradgene.pairs import BlendedBatch, PairPlan
@@ -128,7 +128,6 @@ class AttributionCollector(lightning.Callback):
         if outputs.errors and not pl_module.explanation.skips:
             self._stop(self._error(pl_module.explanation.method, pairs, outputs))
             return
-        leave_orphaned()
         self.failed += [
             {"pair": int(pairs[i]), "reason": reason(e)} for i, e in outputs.errors.items()
         ]

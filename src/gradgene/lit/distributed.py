@@ -1,4 +1,4 @@
-"""Several processes: how a model is cut up among them."""
+"""Several processes: how they begin and end, and how a model is cut up among them."""
 
 from __future__ import annotations
 
@@ -6,41 +6,141 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterable
+from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import lightning
 import torch.distributed
-from lightning.pytorch.strategies import FSDPStrategy
+from lightning.fabric.plugins.environments import (
+    LightningEnvironment,
+    LSFEnvironment,
+    MPIEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.optim import Optimizer
 
+from gradgene.errors import ConfigError
 from gradgene.lit.batches import rank_and_world
 from gradgene.models.block import Block
 
 __all__ = [
     "clip_gradients",
+    "ddp",
+    "deepspeed",
     "end_started",
     "fsdp",
     "gathered",
     "leave_orphaned",
     "leave_processes",
+    "meet",
+    "others_are_there",
 ]
 
 Thing = TypeVar("Thing")
 
+#: How long processes wait for the main one, which may judge a model or cut its genes meanwhile.
+PATIENCE = timedelta(days=30)
 #: The process that started this one, while it was there.
 PARENT = os.getppid()
 
 
-def fsdp(cpu_offload: bool = False) -> FSDPStrategy:
+def ddp(timeout_hours: float = 168.0, spawn: bool = False) -> DDPStrategy:
+    """The whole model in every process, which share the cells.
+
+    Processes that wait for another give up after `timeout_hours`. They are started by the command
+    line given again, or by `torchrun` or `srun`; with `spawn` by Python, see `commands.spawning`,
+    and to Lightning they are then those of `torchrun`.
+    """
+    return DDPStrategy(timeout=timedelta(hours=timeout_hours))
+
+
+def fsdp(cpu_offload: bool = False, timeout_hours: float = 168.0) -> FSDPStrategy:
     """Parameters, gradients and optimiser state shared out among GPUs, block by block.
 
     Checkpoints are whole, as those of one process. `cpu_offload` keeps parameters in the memory of
-    the host between uses.
+    the host between uses. Processes that wait for another give up after `timeout_hours`.
     """
     return FSDPStrategy(
-        auto_wrap_policy={Block}, state_dict_type="full", cpu_offload=cpu_offload or None
+        auto_wrap_policy={Block},
+        state_dict_type="full",
+        cpu_offload=cpu_offload or None,
+        timeout=timedelta(hours=timeout_hours),
     )
+
+
+def deepspeed(timeout_hours: float = 168.0) -> DeepSpeedStrategy:
+    """Gradients and optimiser state shared out among GPUs (ZeRO stage 2), the model whole in each.
+
+    Checkpoints are whole, as those of one process, without the state of the optimiser, so that a
+    training that was broken off cannot go on.
+
+    Raises
+    ------
+    ConfigError
+        If DeepSpeed is not installed.
+    """
+    if find_spec("deepspeed") is None:
+        raise ConfigError(
+            "DeepSpeed is not installed",
+            where="trainer",
+            fix="install it with `pip install 'gradgene[deepspeed]'`, or choose trainer=fsdp",
+        )
+    return WholeDeepSpeed(stage=2, timeout=timedelta(hours=timeout_hours))
+
+
+class WholeDeepSpeed(DeepSpeedStrategy):
+    """DeepSpeed whose checkpoints are files that can be read without it, and not its own folders.
+
+    In stage 2 each process has all weights.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
+    ) -> None:
+        """Write the weights, from the main process; each has only its share of the optimiser's."""
+        whole = {k: v for k, v in checkpoint.items() if k != "optimizer_states"}
+        DDPStrategy.save_checkpoint(self, whole, filepath, storage_options)
+
+    def load_checkpoint(
+        self, checkpoint_path: Any, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Refuse with `ConfigError`: there is no state of the optimiser to go on from."""
+        raise ConfigError(
+            "a training with DeepSpeed cannot be resumed",
+            where="trainer",
+            found=str(checkpoint_path),
+            fix="remove this file to begin anew, or choose trainer=fsdp",
+        )
+
+
+def others_are_there() -> bool:
+    """Whether somebody else has started the processes, who therefore wait for this one.
+
+    `torchrun`, `srun` or another launcher that Lightning knows; or Lightning itself, if this is not
+    the main process.
+    """
+    outside = (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment)
+    return LightningEnvironment().creates_processes_externally or any(e.detect() for e in outside)
+
+
+def meet(trainer: lightning.Trainer) -> torch.distributed.ProcessGroup:
+    """Start the other processes of a trainer, where nobody else has, and wait for all of them.
+
+    Trainers made later find the group. What comes back is a second group to wait in: on the CPU,
+    so that no GPU is kept busy by waiting and one that ends is noticed by the others at once.
+    """
+    strategy = trainer.strategy
+    if strategy.launcher is None:
+        strategy.setup_environment()
+    else:
+        strategy.launcher.launch(strategy.setup_environment, trainer=trainer)
+    group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    assert group is not None
+    return group
 
 
 def clip_gradients(

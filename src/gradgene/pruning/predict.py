@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -120,7 +121,7 @@ def predict_cuts(
     batch_tokens
         Padded tokens per forward pass.
     track
-        Wraps the pieces of work.
+        Wraps the pieces of work, and may give them in another order.
     progress
         Where pieces done are kept, and looked for first. The cuts by each order (equal ones by the
         first) then go into batches of their own, which works that have the same share.
@@ -148,13 +149,15 @@ def predict_cuts(
             distinct_vc[part.at_v] = part.known_vc
     todo = [(part, piece) for part in parts for piece in part.pieces(model, batch_tokens)]
     on_device = cells.to(next(model.parameters()).device)
+    n_left = Counter(part.name for part, _ in todo)
     for part, piece in track(todo):
         kept_vc = progress.read(piece.name)
         if kept_vc is None:
             kept_vc = _predicted(model, on_device, part, piece, category)
             progress.write(piece.name, kept_vc)
         distinct_vc[part.at_v[piece.at_v]] = kept_vc
-        if piece.is_last:
+        n_left[part.name] -= 1
+        if not n_left[part.name]:  # of several processes, the one that has seen them all
             progress.share(part.name, distinct_vc[part.at_v])
     return np.asarray(distinct_vc[which.numpy()])
 
@@ -172,14 +175,13 @@ def _predicted(
 
 @dataclass(frozen=True)
 class _Piece:
-    """What is kept together of an unfinished part: its name, its jobs and whether it is the last.
+    """What is kept together of an unfinished part: its name and its jobs.
 
     `at_v` are the positions in the part of the cuts of all jobs, in their order.
     """
 
     name: str
     jobs: list[tuple[Read, Tensor]]
-    is_last: bool
 
     @property
     def at_v(self) -> Tensor:
@@ -207,7 +209,7 @@ class _Part:
         some = [jobs[i : i + JOBS_A_PIECE] for i in range(0, len(jobs), JOBS_A_PIECE)]
         return [
             # How cuts are grouped depends on the device, so a piece is known by what it holds.
-            _Piece(f"{self.name}-{i}-{_short(*(at for _, at in jobs))}", jobs, i == len(some) - 1)
+            _Piece(f"{self.name}-{i}-{_short(*(at for _, at in jobs))}", jobs)
             for i, jobs in enumerate(some)
         ]
 
