@@ -22,8 +22,9 @@ from rich.console import Console
 
 from gradgene.commands.binding import build
 from gradgene.commands.memory import peak_mb
+from gradgene.commands.tracking import check_loggers, tracked
 from gradgene.errors import ConfigError, OutputError
-from gradgene.lit import end_started, leave_processes
+from gradgene.lit import SafeLogger, end_started, leave_processes
 from gradgene.store import (
     append_json_line,
     atomic_path,
@@ -50,7 +51,7 @@ class RunFolder(ABC):
     Raises
     ------
     ConfigError
-        For a sweep of distributed trainings.
+        For a sweep of distributed trainings, or a logger that is not installed.
     OutputError
         If the folder cannot be written.
     """
@@ -63,9 +64,10 @@ class RunFolder(ABC):
         self.cfg, self.folder = cfg, output_dir
         self.is_main = getattr(rank_zero_only, "rank", 0) == 0
         self.console = Console(soft_wrap=True, quiet=not self.is_main)
-        self.logger: Any = None  # opened by `tracking.tracker` when a stage first logs
+        self.loggers: list[SafeLogger] = []  # of the stage that is being done; see `tracked`
         self._launchers: list[Any] = []
         _check_sweep(cfg)
+        check_loggers(cfg)
         require_writable(output_dir)
         _quieten_lightning()
 
@@ -73,17 +75,20 @@ class RunFolder(ABC):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close the tracker, also after a failure: the next job of a sweep opens its own.
-
-        After a failure of the main process the others are ended: they would wait for it in vain.
-        """
+        """After a failure of the main process end the others: they would wait for it in vain."""
         if self.is_main and error[0] is not None:
             end_started(self._launchers)
         else:
             leave_processes()
-        finish = getattr(getattr(self.logger, "experiment", None), "finish", None)
-        if finish is not None:
-            finish()
+
+    @property
+    @abstractmethod
+    def checkpoint(self) -> Path:
+        """The checkpoint in use, a file or a folder; it need not exist yet."""
+
+    @abstractmethod
+    def dataset(self) -> dict[str, Any]:
+        """`name` and hash of the data, `n_cells` and `n_genes`; reads the cells if nobody has."""
 
     @abstractmethod
     def key(self, stage: str) -> str:
@@ -145,7 +150,8 @@ class RunFolder(ABC):
         order = [*self.METRICS]
         for later in order[order.index(name) :]:
             self._drop_metrics(self.METRICS[later])
-        work(self)
+        with tracked(self, name):
+            work(self)
         line = {
             "stage": name,
             "seconds": round(time.perf_counter() - started, 2),
@@ -246,6 +252,7 @@ def _quieten_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
+        ".*is smaller than the logging interval.*",  # figures of an epoch are logged all the same
         ".*treespec, LeafSpec.*",
         "Checkpoint directory .* exists and is not empty",  # of this training: see _claim
         "Total length of .* across ranks is zero.*",  # what was done before is not done again

@@ -13,6 +13,7 @@ from gradgene.lit.pairs import PairBatches, PlannedPairs, pair_batches, pair_loa
 from gradgene.lit.phenotype import PhenotypeModule
 from gradgene.lit.pretraining import Pretraining, PretrainingModule
 from gradgene.lit.resuming import LastCheckpoint, StepHistory
+from gradgene.lit.safe_logger import SafeLogger
 from gradgene.lit.stream_data import StreamDataModule
 from gradgene.lit.streaming import Streaming, TokenStream
 
@@ -31,6 +32,7 @@ __all__ = [
     "PlannedPairs",
     "Pretraining",
     "PretrainingModule",
+    "SafeLogger",
     "StepHistory",
     "StreamDataModule",
     "Streaming",
