@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from wandb.proto import wandb_internal_pb2
 
-__all__ = ["OfflineRun", "offline_runs"]
+__all__ = ["OfflineRun", "manifest", "nobody", "offline_runs"]
 
 
 @dataclass(frozen=True)
@@ -140,3 +142,23 @@ def _records(file: Path) -> Iterator[Any]:
         if kind in (1, 4):  # a whole record, or the last part of one
             yield wandb_internal_pb2.Record.FromString(parts)  # type: ignore[attr-defined]
             parts = b""
+
+
+@contextmanager
+def nobody(folder: Path) -> Iterator[None]:
+    """The environment of a user without any W&B settings, whose files all go to `folder`.
+
+    What is set meanwhile is forgotten: W&B's mode is remembered in the environment.
+    """
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
+        del os.environ[name]
+    (folder / "wb").mkdir(parents=True, exist_ok=True)
+    os.environ["HOME"] = str(folder / "home")
+    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        os.environ[name] = str(folder / "wb")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

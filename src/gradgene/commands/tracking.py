@@ -168,7 +168,7 @@ def _open_wandb(make: Any, work: TrackedRun, stage: str) -> Any:
     attempt = 1 + sum(line["stage"] == stage for line in read_json_lines(notes))
     init = {key: value for key, value in make.keywords.items() if key not in OF_LIGHTNING}
     # Random: the same path on another machine is another run.
-    run = wandb.open_run(work.folder, **{**init, "id": uuid4().hex[:12]})
+    run = wandb.open_run(work.folder, **{**redacted(init), "id": uuid4().hex[:12]})
     if run is None:
         return None
     mode = "offline" if run.offline else "online"

@@ -185,7 +185,7 @@ def finish(wandb_run: Any, error: BaseException | None) -> None:
         _log.warning("W&B: uploads did not end: logging offline, `wandb sync` sends the rest")
         quiet_environment("offline")
     except Exception as failure:  # a service's failure, of whatever kind, must not cost a run
-        _log.warning("W&B: the run is not closed: %s", failure, exc_info=True)
+        _log.warning("W&B: the run is not closed: %s: %s", type(failure).__name__, failure)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,6 @@ from gradgene.reports.wandb_content import guarded
 
 __all__ = ["KINDS", "Piece", "draw_lineage", "log_lineage"]
 
-_log = logging.getLogger(__name__)
 #: What is made from the files of a run's folder: patterns of files, and names left out.
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "attributions": (

@@ -99,7 +99,8 @@ def guarded(what: str, work: Callable[[], Any]) -> None:
     try:
         work()
     except Exception as error:  # a service's failure, of whatever kind, must not cost a run
-        _log.warning("W&B: %s not logged: %s", what, error, exc_info=True)
+        _log.warning("W&B: %s not logged: %s: %s", what, type(error).__name__, error)
+        _log.debug("W&B: %s", what, exc_info=True)
 
 
 def _log_table(wandb_run: Any, name: str, frame: _Table) -> None:
