@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
 import gradgene
-from gradgene.provenance import file_hash, provenance, settings_hash
+from gradgene.provenance import (
+    file_hash,
+    git_commit,
+    provenance,
+    redacted,
+    settings_hash,
+)
 
 SETTINGS = {"study": {"name": "a", "seed": 1, "match_on": ["x", "y"]}, "donor": None}
 
@@ -55,3 +63,34 @@ def test_provenance_is_json_with_versions_and_hashes(tmp_path: Path) -> None:
     assert record["checkpoint"] is None
     assert record["config_hash"] == "abc"
     assert provenance(None, data, "abc")["checkpoint"]["sha256"] == record["data"]["sha256"]
+
+
+def test_credentials_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "a1b2c3d4e5")
+    monkeypatch.setenv("PRESSED_KEY", "a")  # too short to be one
+    shown = redacted(
+        {
+            "command": ["gradgene", "key=a1b2c3d4e5", "seed=1"],
+            "path": "s3://user:word@bucket/cells",
+            "gene_key": "symbol",
+            "n": 3,
+        }
+    )
+    assert shown == {
+        "command": ["gradgene", "key=***", "seed=1"],
+        "path": "s3://***@bucket/cells",
+        "gene_key": "symbol",
+        "n": 3,
+    }
+
+
+def test_the_commit_of_a_repository(tmp_path: Path) -> None:
+    assert git_commit(tmp_path) is None
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("git is not installed")
+    mine = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], [*mine, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([git, "-C", str(tmp_path), *words], check=True)
+    commit = git_commit(tmp_path)
+    assert commit is not None and len(commit) == 40

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
+import re
+import shutil
+import subprocess
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
@@ -15,7 +19,19 @@ import torch
 
 from gradgene import __version__
 
-__all__ = ["file_hash", "program_hash", "provenance", "settings_hash"]
+__all__ = [
+    "file_hash",
+    "git_commit",
+    "program_hash",
+    "provenance",
+    "redacted",
+    "settings_hash",
+]
+
+#: Environment variables of such names hold credentials; shorter values are switches.
+_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
+_SHORTEST_SECRET = 8
+_USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 PACKAGES = (
     "torch",
@@ -72,3 +88,40 @@ def provenance(
         ),
         "config_hash": config_hash,
     }
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit that the git repository around `folder` is at; None outside of one."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    found = subprocess.run(
+        [git, "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def redacted(value: Any) -> Any:
+    """The same plain value with `***` for credentials in it, to be shown to others.
+
+    Credentials are the values of environment variables named like `…_KEY` or `…_TOKEN`, and the
+    user part of a URL.
+    """
+    secrets = [
+        secret
+        for name, secret in os.environ.items()
+        if _SECRET.search(name) and len(secret) >= _SHORTEST_SECRET
+    ]
+    return _without(value, secrets)
+
+
+def _without(value: Any, secrets: list[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without(inner, secrets) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without(inner, secrets) for inner in value]
+    if not isinstance(value, str):
+        return value
+    for secret in secrets:
+        value = value.replace(secret, "***")
+    return _USER_IN_URL.sub("***@", value)

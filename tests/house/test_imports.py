@@ -15,7 +15,7 @@ ONLY = {
     "hydra": ("commands/",),
     "lightning": ("lit/", "commands/"),
     "pytorch_lightning": ("lit/", "commands/"),
-    "wandb": ("reports/wandb.py",),
+    "wandb": ("reports/wandb.py", "reports/wandb_"),
 }
 
 # Packages that a function may import, because only an extra installs them: package → extra.
@@ -24,6 +24,7 @@ OPTIONAL: dict[str, str] = {
     "gseapy": "enrichment",
     "peft": "lora",
     "transformers": "benchmark",
+    "wandb_workspaces": "dashboards",
 }
 
 # Import name → name on the index, where they differ by more than "_" for "-".
@@ -131,6 +132,8 @@ def test_root_exports_the_version_only() -> None:
         ("models/a.py", "if TYPE_CHECKING:\n    import lightning"),
         ("commands/a.py", "import wandb"),
         ("reports/page.py", "from wandb.sdk import Image"),
+        ("reports/wandbooks.py", "import wandb"),
+        ("commands/a.py", "import wandb_workspaces"),
         ("lit/a.py", "from lightning.pytorch.loggers import WandbLogger"),
         ("lit/a.py", "import importlib\nimportlib.import_module('wandb')"),
         ("lit/a.py", "__import__('wandb')"),
@@ -146,6 +149,7 @@ def test_trespassers_are_flagged(path: str, text: str) -> None:
         ("commands/a.py", "import hydra\nimport lightning"),
         ("lit/deep/a.py", "from lightning.pytorch import Callback"),
         ("reports/wandb.py", "import wandb"),
+        ("reports/wandb_tables.py", "import wandb"),
         (
             "commands/a.py",
             "from gradgene.reports.wandb import log\nfrom gradgene.reports import wandb",

@@ -18,6 +18,7 @@ from gradgene.attribution import METHODS
 from gradgene.commands.main import main
 from tests.conftest import REPOSITORY
 from tests.integration.tiny import QUICK, contents, progress, read, words
+from tests.wandb_files import offline_runs
 
 pytestmark = pytest.mark.slow
 
@@ -126,7 +127,10 @@ def test_weights_and_biases_is_offline_without_a_key(cells_file, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "api_key" not in done.stdout + done.stderr
-    (offline,) = (folder / "wandb").glob("offline-run-*")
-    assert list(offline.glob("*.wandb"))
+    runs = {run.stage: run for run in offline_runs(folder)}
+    assert [*runs] == ["train", "attribute", "prune", "evaluate", "report"]
+    assert {run.exit_code for run in runs.values()} == {0}
+    assert list((runs["report"].files / "media/images/figures").glob("*.png"))
     assert not (tmp_path / "wandb").exists(), "nothing outside the run's folder"
+    assert "wandb" not in done.stdout + done.stderr, "and nothing on the terminal"
     assert (folder / "report.html").is_file()

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import struct
-import time
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-import wandb
-from google.protobuf.message import DecodeError
-from wandb.proto import wandb_internal_pb2
 
 from gradgene.reports import RunFiles
-from gradgene.reports.wandb import log_run, quiet_environment, wandb_mode
+from gradgene.reports.wandb import finish, log_run, quiet_environment, send, wandb_mode
+from gradgene.reports.wandb_content import log_content
 from tests.reports.synthetic import METRICS, write_run
+from tests.wandb_files import manifest, nobody, offline_runs
 
 KEY = "0" * 40
 
 
 @pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user without any W&B settings, whose files all go to the test's folder."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.delenv("NETRC", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
-        (tmp_path / "wb").mkdir(exist_ok=True)
-        monkeypatch.setenv(name, str(tmp_path / "wb"))
+def _nobody(tmp_path: Path) -> Iterator[None]:
+    with nobody(tmp_path):
+        yield
 
 
 def test_offline_without_credentials() -> None:
@@ -99,81 +92,34 @@ def test_quiet_environment_respects_the_user(monkeypatch: pytest.MonkeyPatch) ->
             del os.environ[name]
 
 
-def records(file: Path) -> Iterator[Any]:
-    """The records of a `.wandb` file: LevelDB's log format after a header of seven bytes."""
-    content, at, parts = file.read_bytes(), 7, b""
-    while at + 7 <= len(content):
-        left = 32768 - at % 32768
-        if left < 7:
-            at += left
-            continue
-        length, kind = struct.unpack("<HB", content[at + 4 : at + 7])
-        parts += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # a whole record, or the last part of one
-            yield wandb_internal_pb2.Record.FromString(parts)  # type: ignore[attr-defined]
-            parts = b""
-
-
-def finished_records(file: Path) -> list[Any]:
-    """All records, once W&B's own process has written the one of the run's exit.
-
-    `finish` returns before that process has flushed its file, so a reader may come too early.
-    """
-    until = time.monotonic() + 30
-    while True:
-        try:
-            found = list(records(file))
-        except DecodeError:  # a record of which only a part is there yet
-            found = []
-        if any(record.WhichOneof("record_type") == "exit" for record in found):
-            return found
-        assert time.monotonic() < until, "W&B never finished its file"
-        time.sleep(0.05)
-
-
 @pytest.mark.slow
-def test_offline_run_can_be_read_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_offline_run_can_be_read_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = write_run(tmp_path / "run", n_genes=700)
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "best.ckpt").write_bytes(b"weights")
     (folder / "figures").mkdir()
     figure = folder / "figures" / "top_genes.png"
     figure.write_bytes(PNG)
-    settings = wandb.Settings(mode="offline", silent=True, console="off", x_disable_stats=True)
-    run = wandb.init(project="gradgene", dir=str(tmp_path), settings=settings)
-    log_run(run, RunFiles.read(folder), {"top_genes": figure})
-    run.finish()
+    send(RunFiles.read(folder), {"top_genes": figure}, group="both")
 
-    (file,) = tmp_path.rglob("run-*.wandb")
-    found = finished_records(file)
-    summary = {
-        item.key or "/".join(item.nested_key): json.loads(item.value_json)
-        for record in found
-        if record.WhichOneof("record_type") == "summary"
-        for item in record.summary.update
-    }
-    assert summary["test/balanced_accuracy"] == METRICS["test/balanced_accuracy"]
-    artifacts = {
-        (record.request.log_artifact.artifact.type, record.request.log_artifact.artifact.name)
-        for record in found
-        if record.WhichOneof("record_type") == "request"
-    } | {(r.artifact.type, r.artifact.name) for r in found if r.HasField("artifact")}
-    assert {("genes", "kang_ifnb-genes"), ("curves", "kang_ifnb-curves")} <= artifacts
-    assert ("checkpoint", "kang_ifnb-checkpoint") in artifacts
-    media = file.parent / "files" / "media"
-    (genes,) = media.glob("table/genes_[0-9]*.json")
-    table = json.loads(genes.read_text())
-    assert len(table["data"]) == 500 and table["columns"][0] == "gene"
-    (pairs,) = media.glob("table/pairs_*.json")
-    assert len(json.loads(pairs.read_text())["data"]) == 160
-    for name, rows in (("strata", 2), ("effects", 10), ("enrichment", 3), ("genes_by_label", 60)):
-        (table_file,) = media.glob(f"table/{name}_*.json")
-        assert len(json.loads(table_file.read_text())["data"]) == rows, name
-    assert not list(media.glob("table/skipped_pairs_*.json"))
-    (image,) = media.glob("images/figures/top_genes_*.png")
+    (run,) = offline_runs(folder)
+    assert (run.stage, run.run.run_group, run.run.project) == ("report", "both", "gradgene")
+    assert run.exit_code == 0
+    assert run.summary["test/balanced_accuracy"] == METRICS["test/balanced_accuracy"]
+    assert {*run.artifacts} == {"checkpoint", "attributions", "curves", "evaluation"}
+    assert [*manifest(run.artifacts["checkpoint"])] == ["best.ckpt"]
+    entries = manifest(run.artifacts["curves"])
+    assert "pruning/curves.parquet" in entries
+    for entry in entries.values():  # copied into the run's folder, where `wandb sync` finds it
+        assert Path(entry.local_path).is_relative_to(folder / "wandb")
+        assert Path(entry.local_path).is_file()
+    assert len(run.table("genes")["data"]) == 500
+    assert run.table("genes")["columns"][0] == "gene"
+    rows = {"pairs": 160, "strata": 2, "effects": 10, "enrichment": 3, "genes_by_label": 60}
+    assert {name: len(run.table(name)["data"]) for name in rows} == rows
+    assert "skipped_pairs" not in run.tables
+    assert "plots/pruning_lowest_first" in run.config["_wandb"]["visualize"]
+    (image,) = run.files.glob("media/images/figures/top_genes_*.png")
     assert image.read_bytes() == PNG
     assert capfd.readouterr().out == ""
 
@@ -181,10 +127,11 @@ def test_offline_run_can_be_read_back(
 class Broken:
     """A W&B run whose server has gone."""
 
-    summary: dict[str, Any]
+    offline = True
 
     def __init__(self) -> None:
-        self.summary = {}
+        self.summary: dict[str, Any] = {}
+        self.config: dict[str, Any] = {}
 
     def log(self, _: object) -> None:
         raise ConnectionError("server gone")
@@ -199,8 +146,70 @@ def test_a_failing_server_is_a_warning(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         log_run(broken, run, {})
     assert broken.summary["test/macro_f1"] == METRICS["test/macro_f1"]
-    assert "gene table not logged: server gone" in caplog.text
-    assert "curve artifact not logged" in caplog.text
+    assert "genes table not logged: ConnectionError: server gone" in caplog.text
+    assert "curves artifact not logged" in caplog.text
+
+
+def test_a_run_that_cannot_be_closed_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(Broken):
+        def finish(self, exit_code: int) -> None:
+            raise TimeoutError(f"exit code {exit_code}")
+
+    slow = Slow()
+    finish(slow, ValueError("two\n lines"))
+    assert slow.summary["error"] == "ValueError: two lines"
+    assert "uploads did not end" in caplog.text
+    assert wandb_mode() == "offline", "a server that is gone is not waited for again"
+
+
+def test_long_tables_are_cut_and_say_so() -> None:
+    logged: dict[str, Any] = {}
+
+    class Kept(Broken):
+        def log(self, what: Any) -> None:
+            logged.update(what)
+
+    run = Kept()
+    pairs = pd.DataFrame({"pair": range(5_003)})
+    log_content(run, RunFiles(path=Path(), pairs=pairs), ["attribute"], {})
+    assert len(logged["pairs"].data) == 5_000
+    assert run.summary["pairs/note"].startswith("the first 5,000 of 5,003 rows")
+    log_content(run, RunFiles(path=Path(), pairs=pairs.head(7)), ["attribute"], {})
+    assert len(logged["pairs"].data) == 7
+
+
+@pytest.mark.slow
+def test_an_unreachable_server_is_waited_for_once(tmp_path: Path) -> None:
+    """Neither run is lost, neither asks again, and the key is in no file and on no terminal."""
+    script = """if True:
+        import sys, time
+        from pathlib import Path
+        from gradgene.reports.wandb import finish, open_run, staged_in
+        folder, spent = Path(sys.argv[1]), []
+        for i in range(2):
+            started = time.monotonic()
+            with staged_in(folder):
+                run = open_run(folder, project="gradgene", job_type=f"stage{i}")
+                finish(run, None)
+            spent.append(time.monotonic() - started)
+        print(spent[1] < 3)
+    """
+    secret = "a1b2c3d4" * 5
+    environment = {**os.environ, "WANDB_API_KEY": secret, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "run")],
+        env=environment | {"WANDB_INIT_TIMEOUT": "3"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.strip() == "True", "the second run does not wait"
+    assert done.stderr.count("W&B cannot be reached") == 1
+    assert {run.stage for run in offline_runs(tmp_path)} == {"stage0", "stage1"}
+    assert secret not in done.stdout + done.stderr
+    leaks = [f for f in tmp_path.rglob("*") if f.is_file() and secret.encode() in f.read_bytes()]
+    assert leaks == []
 
 
 #: One grey pixel.

@@ -50,7 +50,7 @@ OPTIONS = (
     ("--resolve", "with --cfg: fill in what refers to other keys"),
     ("--config-dir DIR", "also look for leaves in DIR, e.g. DIR/experiment/mine.yaml"),
     ("--dry-run", "check configuration and data, say what would be done, stop"),
-    ("--wandb", "with report: log the finished run to Weights & Biases"),
+    ("--wandb", "with report: log finished runs to Weights & Biases, with a dashboard"),
     ("--help, --version", ""),
 )
 

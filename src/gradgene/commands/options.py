@@ -62,7 +62,7 @@ class Options:
     dry_run
         `--dry-run`: say what would be done and stop.
     wandb
-        `--wandb` (report only): log the finished run to Weights & Biases.
+        `--wandb` (report only): log the finished runs to Weights & Biases, with a dashboard.
     overrides
         Hydra overrides (`key=value`) in the order given.
     """

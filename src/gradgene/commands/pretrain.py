@@ -7,6 +7,7 @@ goes on at the exact step with the same command. What it leaves is a run that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +26,6 @@ from gradgene.commands.binding import build
 from gradgene.commands.facts import RunFacts
 from gradgene.commands.options import Options
 from gradgene.commands.run_folder import RunFolder, deciding, interruptible, stamp
-from gradgene.commands.tracking import tracker
 from gradgene.errors import ConfigError
 from gradgene.lit import MaskedTokens, PretrainingModule, StepHistory, StreamDataModule
 from gradgene.provenance import provenance, settings_hash
@@ -96,12 +96,27 @@ class PretrainingRun(RunFolder):
         ]
         return settings_hash([plain, stamps])
 
+    @property
+    def checkpoint(self) -> Path:
+        """This run's best checkpoint."""
+        return self.folder / "checkpoints" / "best.ckpt"
+
+    def dataset(self) -> dict[str, Any]:
+        """`name` of the data's files, their `stamps`, `n_cells` and `n_genes`."""
+        report = self.data.report()
+        stamps = [{"path": str(file), "stamp": stamp(str(file))} for file in self.files]
+        return {
+            "name": _few_names(self.files),
+            "stamps": settings_hash(stamps),
+            "n_cells": report["n_cells_kept"],
+            "n_genes": report["n_genes"],
+        }
+
     def write_provenance(self) -> None:
         """Write `config.yaml` and `provenance.json`; of the data sizes and times, not hashes."""
         if not self.is_main:
             return
-        best = self.folder / "checkpoints" / "best.ckpt"
-        weights = best if best.is_file() else None
+        weights = self.checkpoint if self.checkpoint.is_file() else None
         facts = provenance(None, weights, self.key("pretrain"), self.device)
         facts["data"] = [{"path": str(f), "stamp": stamp(str(f))} for f in self.files]
         self.write_config(facts)
@@ -134,7 +149,7 @@ def pretrain(work: PretrainingRun) -> None:
     folder = work.folder / "checkpoints"
     loaded = load_checkpoint(folder / "best.ckpt")
     facts = ModelFacts(
-        data=", ".join(file.name for file in work.files[:3]) + ", …" * (len(work.files) > 3),
+        data=_few_names(work.files),
         data_hash=settings_hash([stamp(str(file)) for file in work.files]),
         metrics=metrics,
     )
@@ -155,11 +170,8 @@ def fit(work: PretrainingRun) -> None:
     last = folder / "last.ckpt"
     if last.is_file():
         load_checkpoint(last)  # a damaged one is refused here, in one line
-    logger = tracker(work)
-    if logger is not None:
-        logger.log_hyperparams(_plain(work.cfg))
     trainer = work.trainer(
-        logger=logger or False,
+        logger=work.loggers or False,
         callbacks=[*callbacks.values(), StepHistory(work.folder / "training.jsonl")],
     )
     data.trainer = trainer  # the number of steps depends on the number of processes
@@ -194,6 +206,10 @@ def report_data(work: PretrainingRun) -> dict[str, Any]:
     said += [f"left out {n} cells ({reason})" for reason, n in report["dropped"].items()]
     work.console.print("; ".join([*said, *report["notes"]]))
     return report
+
+
+def _few_names(files: Sequence[Path]) -> str:
+    return ", ".join(file.name for file in files[:3]) + ", …" * (len(files) > 3)
 
 
 def _plain(cfg: Any) -> Any:

@@ -141,9 +141,9 @@ def _retrained(
 
 def _smaller(work: Workspace, folder: Path, keep_g: np.ndarray) -> Workspace:
     """A workspace of the same configuration in its own folder, on cells without some genes."""
-    cfg = work.cfg.copy()
-    cfg.logger = None  # not a run of its own in the tracker
-    again = Workspace(cfg, folder)  # seeds everything, as the study's own training began
+    again = Workspace(
+        work.cfg.copy(), folder
+    )  # seeds everything, as the study's own training began
     data: CellDataModule = copy(work.data)
     assert data.cells is not None  # set up by the workspace
     data.cells = without_genes(data.cells, keep_g)

@@ -1,12 +1,14 @@
 """`gradgene report RUN…`: remake the report of one run, or join several in one table.
 
 gradgene report RUN
-    Figures and report.html again; --wandb also logs the run.
+    Figures and report.html again.
 gradgene report RUN RUN … [out=FILE.csv|FILE.parquet|FOLDER] [figure=FILE.png|FILE.svg]
     Figures of each run and medians over runs. Where the runs hold out three donors or more between
     them, also their genes in one table, with intervals over donors; out= writes all of it. The
     pruning curves of all runs go into one figure: to figure=, else beside out=, else into the
     folder of the sweep (`gradgene report runs/NAME/*` after `gradgene -m study …`).
+--wandb
+    Also log the runs to Weights & Biases, several as one group, and lay out a workspace of it.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from rich.table import Table
 from gradgene.commands.options import Options
 from gradgene.commands.report_agreement import run_agreement
 from gradgene.commands.report_curves import joined_curves
+from gradgene.commands.report_wandb import send_runs
 from gradgene.errors import ConfigError, OutputError
 from gradgene.genes import DonorScores, pool_donors
 from gradgene.plotting import mark_leaks, pruning_orders
-from gradgene.reports import RunFiles, wandb, write_figures, write_picture, write_report
+from gradgene.reports import RunFiles, write_figures, write_picture, write_report
 from gradgene.store import atomic_path
 
 __all__ = ["call", "compare_runs", "pooled_genes"]
@@ -55,7 +58,7 @@ def call(options: Options) -> None:
         figures = write_figures(runs[0])
         console.print(f"report:  {write_report(runs[0], figures).resolve().as_uri()}")
         if options.wandb:
-            console.print(f"logged to Weights & Biases ({wandb.send(runs[0], figures)})")
+            send_runs(runs, console, figures)
         return
     quality, rankings = compare_runs(runs)
     printed = {f"{len(runs)} runs": quality, "median over runs": rankings}
@@ -87,6 +90,8 @@ def call(options: Options) -> None:
     if file is not None and curves is not None:
         draw_curves(runs, curves, file)
         console.print(f"figure:  {file}")
+    if options.wandb:
+        send_runs(runs, console)
 
 
 def _written(options: Options) -> tuple[Path | None, Path | None]:

@@ -26,7 +26,9 @@ from gradgene.commands.company import Company
 from gradgene.commands.memory import peak_mb
 from gradgene.commands.spawning import is_spawned, spawns
 from gradgene.commands.stage_cache import Entry
+from gradgene.commands.tracking import check_loggers, tracked
 from gradgene.errors import ConfigError, OutputError
+from gradgene.lit import SafeLogger
 from gradgene.store import (
     append_json_line,
     atomic_path,
@@ -53,7 +55,7 @@ class RunFolder(ABC):
     Raises
     ------
     ConfigError
-        For a sweep of distributed trainings.
+        For a sweep of distributed trainings, or a logger that is not installed.
     OutputError
         If the folder cannot be written.
     """
@@ -68,12 +70,13 @@ class RunFolder(ABC):
         self.cfg, self.folder = cfg, output_dir
         self.is_main = getattr(rank_zero_only, "rank", 0) == 0
         self.console = Console(soft_wrap=True, quiet=not self.is_main)
-        self.logger: Any = None  # opened by `tracking.tracker` when a stage first logs
+        self.loggers: list[SafeLogger] = []  # of the stage that is being done; see `tracked`
         several = any(cfg.trainer.get(key, 1) != 1 for key in ("devices", "num_nodes"))
         self.company = Company(
             output_dir, self.is_main, lambda: self.trainer(logger=False), several
         )
         _check_sweep(cfg)
+        check_loggers(cfg)
         require_writable(output_dir)
         _quieten_lightning()
 
@@ -81,19 +84,20 @@ class RunFolder(ABC):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Close the tracker, also after a failure: the next job of a sweep opens its own.
+        """After a failure end the other processes: they would wait for this one in vain."""
+        if error is None:
+            self.company.part()
+        else:
+            self.company.fail(error)
 
-        After a failure the other processes are ended: they would wait for this one in vain.
-        """
-        try:
-            if error is None:
-                self.company.part()
-            else:
-                self.company.fail(error)
-        finally:
-            finish = getattr(getattr(self.logger, "experiment", None), "finish", None)
-            if finish is not None:
-                finish()
+    @property
+    @abstractmethod
+    def checkpoint(self) -> Path:
+        """The checkpoint in use, a file or a folder; it need not exist yet."""
+
+    @abstractmethod
+    def dataset(self) -> dict[str, Any]:
+        """`name` and hash of the data, `n_cells` and `n_genes`; reads the cells if nobody has."""
 
     @abstractmethod
     def key(self, stage: str) -> str:
@@ -162,7 +166,8 @@ class RunFolder(ABC):
             if found is None:
                 if shared:
                     self.company.begin(name)
-                work(self)
+                with tracked(self, name):
+                    work(self)
                 self.company.wait()
         line = {
             "stage": name,
@@ -289,6 +294,7 @@ def _quieten_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
+        ".*is smaller than the logging interval.*",  # figures of an epoch are logged all the same
         ".*treespec, LeafSpec.*",
         "Checkpoint directory .* exists and is not empty",  # of this training: see _claim
         "Total length of .* across ranks is zero.*",  # what was done before is not done again

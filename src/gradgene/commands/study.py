@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
@@ -15,11 +15,11 @@ from gradgene.commands.evaluate import check_evaluation, evaluate
 from gradgene.commands.evaluate_sanity import refuse_insane
 from gradgene.commands.options import Options
 from gradgene.commands.prune import check_pruning, prune_genes
-from gradgene.commands.tracking import tracker
+from gradgene.commands.tracking import tracked
 from gradgene.commands.train import train
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError
-from gradgene.reports import RunFiles, leaks, wandb, write_figures
+from gradgene.reports import RunFiles, leaks, write_figures
 
 __all__ = ["run"]
 
@@ -38,7 +38,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
 
 
 def study(work: Workspace, cfg: DictConfig) -> None:
-    """Every stage that is not done, then figures, report and tracker.
+    """Every stage that is not done, then figures and report.
 
     Raises
     ------
@@ -52,14 +52,13 @@ def study(work: Workspace, cfg: DictConfig) -> None:
         return
     work.write_provenance()
     files = RunFiles.read(work.folder)
-    with work.console.status("drawing figures"):
-        figures = write_figures(files)
-        make_report = build(cfg.get("report"))
-        report = make_report(files, figures) if make_report else None
-    logger = tracker(work) if changed else None
-    if logger is not None:
-        with work.console.status("logging to Weights & Biases"):
-            log(logger, files, figures)
+    figures: dict[str, Path] = {}
+    # Figures are drawn again for nothing new, too; the trackers have those already.
+    with tracked(work, "report", figures) if changed else nullcontext():
+        with work.console.status("drawing figures"):
+            figures |= write_figures(files)
+            make_report = build(cfg.get("report"))
+            report = make_report(files, figures) if make_report else None
     summarise(work, files, report)
     refuse_insane(work)
 
@@ -85,15 +84,6 @@ def check_choices(work: Workspace) -> None:
         file = OmegaConf.select(work.cfg, key)
         if file is not None and not Path(file).expanduser().is_file():
             raise ConfigError(f"no such file: {file}", where=key)
-
-
-def log(logger: Any, files: RunFiles, figures: dict[str, Path]) -> None:
-    """Send the finished run to the tracker, where it is Weights & Biases."""
-    logger.log_hyperparams(files.config)
-    if type(logger).__name__ == "WandbLogger":
-        wandb.log_run(logger.experiment, files, figures)
-    else:
-        logger.log_metrics(files.metrics)
 
 
 def summarise(work: Workspace, files: RunFiles, report: Path | None) -> None:

@@ -12,7 +12,6 @@ from gradgene.checkpoints import ModelFacts, load_checkpoint, save_folder
 from gradgene.commands.binding import build
 from gradgene.commands.options import Options
 from gradgene.commands.run_folder import interruptible
-from gradgene.commands.tracking import tracker
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError
 from gradgene.evaluation import (
@@ -82,7 +81,7 @@ def fit(work: Workspace) -> None:
         load_checkpoint(last)  # a damaged one is refused here, in one line
     with interruptible():
         work.trainer(
-            logger=tracker(work) or False,
+            logger=work.loggers or False,
             callbacks=[*callbacks.values(), HistoryCallback(work.folder / "training.csv")],
         ).fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
 

@@ -268,6 +268,19 @@ class Workspace(RunFolder):
         facts = [{"path": str(f), "sha256": self.cache.contents.of(f)} for f in files]
         return facts[0] if len(facts) == 1 else facts
 
+    def dataset(self) -> dict[str, Any]:
+        """`name` of the data's files, `sha256` or `stamps`, `n_cells` and `n_genes`."""
+        facts, cells = self.data_facts, self.data.cells
+        assert cells is not None  # set up by the workspace
+        one = isinstance(facts, dict)
+        files = [facts] if one else facts
+        return {
+            "name": ", ".join(Path(file["path"]).name for file in files),
+            **({"sha256": facts["sha256"]} if one else {"stamps": settings_hash(facts)}),
+            "n_cells": len(cells),
+            "n_genes": len(self.data.tokenizer.vocabulary.genes),
+        }
+
     def _check_columns(self) -> None:
         """Only columns that are read can be matched on or part the tables."""
         facts = self.facts

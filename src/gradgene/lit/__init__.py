@@ -22,6 +22,7 @@ from gradgene.lit.pairs import PairBatches, PlannedPairs, pair_batches, pair_loa
 from gradgene.lit.phenotype import PhenotypeModule
 from gradgene.lit.pretraining import Pretraining, PretrainingModule
 from gradgene.lit.resuming import LastCheckpoint, StepHistory
+from gradgene.lit.safe_logger import SafeLogger
 from gradgene.lit.stream_data import StreamDataModule
 from gradgene.lit.streaming import Streaming, TokenStream
 
@@ -40,6 +41,7 @@ __all__ = [
     "PlannedPairs",
     "Pretraining",
     "PretrainingModule",
+    "SafeLogger",
     "StepHistory",
     "StreamDataModule",
     "Streaming",

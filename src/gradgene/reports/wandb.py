@@ -1,33 +1,47 @@
-"""Weights & Biases: the only file that touches it.
+"""Weights & Biases: how a run is opened, closed and sent.
 
-Everything works offline, nothing here ever prompts, and no failure of the service stops a run: it
-becomes a warning in the log. (Inside this file `wandb` is the installed package, not this module.)
+Only this file and `wandb_*.py` beside it touch W&B. Everything works offline, nothing here ever
+prompts, and no failure of the service stops a run: it becomes a warning in the log. (Inside these
+files `wandb` is the installed package, not this module.)
 """
 
 from __future__ import annotations
 
 import configparser
+import inspect
 import logging
 import netrc
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pandas as pd
 import wandb
 
-from gradgene.reports.run_files import RunFiles, ranked
+from gradgene.provenance import redacted
+from gradgene.reports.run_files import RunFiles
+from gradgene.reports.wandb_artifacts import KINDS, Piece, log_lineage
+from gradgene.reports.wandb_content import STAGES, guarded, log_content
 
-__all__ = ["log_run", "opens", "quiet_environment", "send", "wandb_mode"]
+__all__ = [
+    "INIT_KEYS",
+    "finish",
+    "log_run",
+    "open_run",
+    "quiet_environment",
+    "send",
+    "staged_in",
+    "wandb_mode",
+]
 
 _log = logging.getLogger(__name__)
 # Where W&B has served its API, newest name first; used only to look a machine up in netrc.
 _HOSTS = ("api.forge.coreweave.com", "forge.coreweave.com", "api.wandb.ai")
-_TABLE_ROWS = 500
-#: Tables about genes, wherever they lie under `attributions/`.
-_GENE_FILES = ("genes.parquet", "genes_by_label.parquet", "effects.parquet", "enrichment.parquet")
+#: What `wandb.init` takes, and so what a leaf of `logger` may say.
+INIT_KEYS = frozenset(inspect.signature(wandb.init).parameters)
 
 
 def wandb_mode() -> str:
@@ -108,36 +122,95 @@ def quiet_environment(mode: str) -> None:
         # Captured console output would put progress bars into the run's log.
         "WANDB_CONSOLE": "off",
         "WANDB_DISABLE_CODE": "true",
+        # The commit is in our own provenance; the address of a remote may hold a password.
+        "WANDB_DISABLE_GIT": "true",
         # Crash reports are sent over the network, also offline.
         "WANDB_ERROR_REPORTING": "false",
         # Seconds until an unreachable server is given up; W&B's own default is 90.
         "WANDB_INIT_TIMEOUT": "30",
+        # Seconds for the last uploads of a stage; the rest waits on disk for `wandb sync`.
+        "WANDB_FINISH_TIMEOUT": "300",
+        "WANDB_FINISH_TIMEOUT_RAISES": "true",
     }
     for key, value in defaults.items():
         os.environ.setdefault(key, value)
 
 
-def opens(start: Callable[[], Any]) -> bool:
-    """Whether `start`, which opens a W&B run, succeeds; if not, the log says why."""
+def open_run(folder: Path, **init: Any) -> Any:
+    """Open a W&B run in a folder, offline where the server cannot be reached.
+
+    Parameters
+    ----------
+    folder
+        Where its files go, to `wandb/`.
+    init
+        What else `wandb.init` takes: project, group, name, config and so on.
+
+    Returns
+    -------
+    The open run; None where W&B is disabled or cannot even write to disk.
+
+    Notes
+    -----
+    A server that could not be reached is not asked again by this process nor by those it starts:
+    `WANDB_MODE` remembers it.
+    """
+    mode = wandb_mode()
+    if mode == "disabled":
+        return None
+    quiet_environment(mode)
+    # W&B reads the environment only once a process, so the mode is said as well.
+    start = partial(wandb.init, dir=str(folder), **init)
+    if mode == "online":
+        try:
+            return start(mode="online")
+        except (wandb.errors.Error, OSError) as error:
+            _log.warning("W&B cannot be reached (%s): logging offline", type(error).__name__)
+            quiet_environment("offline")
     try:
-        start()
+        return start(mode="offline")
     except (wandb.errors.Error, OSError) as error:
-        _log.warning("W&B cannot be reached (%s): logging offline", type(error).__name__)
-        return False
-    return True
+        _log.warning("W&B cannot be started (%s): not logged", type(error).__name__)
+        return None
+
+
+def finish(wandb_run: Any, error: BaseException | None) -> None:
+    """Close a run; after an error with exit code 1 and the error's name, as a dashboard shows it."""
+    if error is not None:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        guarded("error", lambda: wandb_run.summary.update({"error": redacted(said)}))
+    try:
+        wandb_run.finish(exit_code=int(error is not None))
+    except TimeoutError:  # as WANDB_FINISH_TIMEOUT_RAISES asks
+        _log.warning("W&B: uploads did not end: logging offline, `wandb sync` sends the rest")
+        quiet_environment("offline")
+    except Exception as failure:  # a service's failure, of whatever kind, must not cost a run
+        _log.warning("W&B: the run is not closed: %s: %s", type(failure).__name__, failure)
+
+
+@contextmanager
+def staged_in(folder: Path) -> Iterator[None]:
+    """Have W&B keep its copies of files to upload in `folder`, unless the user says where."""
+    (folder / "wandb").mkdir(parents=True, exist_ok=True)  # else wandb takes a temporary folder
+    given = os.environ.get("WANDB_DATA_DIR")
+    os.environ.setdefault("WANDB_DATA_DIR", str((folder / "wandb").resolve()))
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop("WANDB_DATA_DIR", None)
 
 
 def log_run(wandb_run: Any, run: RunFiles, figures: Mapping[str, Path]) -> None:
-    """Log a finished run's results to an open W&B run.
+    """Log a finished run's results, of all stages, to an open W&B run.
 
     Parameters
     ----------
     wandb_run
-        The open run, such as `WandbLogger.experiment`.
+        The open run.
     run
-        The run's files: the 500 best genes, the 30 best of each label, all pairs, strata, effects
-        and gene sets become tables, metrics the summary, and gene tables, pruning tables and best
-        checkpoint artifacts.
+        The run's files: tables, plots and summary as `log_content` makes them, and its checkpoint,
+        attributions, curves and evaluation as artifacts.
     figures
         Figure name → PNG, as `write_figures` returns them; logged as images.
 
@@ -145,100 +218,44 @@ def log_run(wandb_run: Any, run: RunFiles, figures: Mapping[str, Path]) -> None:
     -----
     Raises nothing: what W&B refuses is a warning in the log, and the rest is still logged.
     """
-    folder = run.path / "attributions"
-    parts: dict[str, Callable[[], None]] = {
-        "metrics": lambda: _log_metrics(wandb_run, run),
-        "gene table": lambda: _log_table(wandb_run, "genes", run.ranked_genes, _TABLE_ROWS),
-        "pair table": lambda: _log_table(wandb_run, "pairs", run.pairs, None),
-        "strata": lambda: _log_table(wandb_run, "strata", run.strata, _TABLE_ROWS),
-        "skipped pairs": lambda: _log_table(
-            wandb_run, "skipped_pairs", run.skipped_pairs, _TABLE_ROWS
-        ),
-        "gene table by label": lambda: _log_table(
-            wandb_run, "genes_by_label", _best_by_label(run), None
-        ),
-        "effects": lambda: _log_table(wandb_run, "effects", run.effects, None),
-        "enrichment": lambda: _log_table(wandb_run, "enrichment", run.enrichment, _TABLE_ROWS),
-        "figures": lambda: wandb_run.log(
-            {f"figures/{name}": wandb.Image(str(path)) for name, path in figures.items()}
-        ),
-        "gene artifact": lambda: _log_artifact(
-            wandb_run, run, "genes", [p for n in _GENE_FILES for p in sorted(folder.rglob(n))]
-        ),
-        "curve artifact": lambda: _log_artifact(
-            wandb_run, run, "curves", sorted((run.path / "pruning").glob("*.parquet"))
-        ),
-        "checkpoint artifact": lambda: _log_artifact(
-            wandb_run, run, "checkpoint", [run.best_checkpoint] if run.best_checkpoint else []
-        ),
-    }
-    for name, log_part in parts.items():
-        try:
-            log_part()
-        except Exception as error:  # a service's failure, of whatever kind, must not cost a run
-            _log.warning("W&B: %s not logged: %s", name, error, exc_info=True)
+    log_content(wandb_run, run, STAGES, figures)
+    outputs = [Piece.of(kind, run.path) for kind in KINDS]
+    if run.best_checkpoint is not None:
+        outputs.insert(0, Piece.checkpoint(run.best_checkpoint))
+    log_lineage(wandb_run, [], outputs, {"study": str(run.study.get("name", ""))})
 
 
-def send(run: RunFiles, figures: Mapping[str, Path]) -> str:
-    """Log a finished run as a W&B run of its own.
+def send(run: RunFiles, figures: Mapping[str, Path], group: str | None = None) -> str:
+    """Log a finished run as a W&B run of its own, of job type `report`.
 
-    Returns the mode: "online", or "offline" where there is no key or no connection; offline runs
-    lie under the run's folder for `wandb sync`.
+    Parameters
+    ----------
+    run
+        The run's files.
+    figures
+        Figure name → PNG.
+    group
+        The W&B group, by default the name of the study.
+
+    Returns
+    -------
+    str
+        "online"; "offline" where there is no key or no connection, the run then lies under the
+        run's folder for `wandb sync`; "disabled" where nothing was logged.
     """
+    leaf = run.section("logger").get("wandb") or {}
 
-    def start() -> Any:
-        return wandb.init(
-            project="gradgene",
-            group=str(run.study.get("name", "")) or None,
+    with staged_in(run.path):
+        opened = open_run(
+            run.path,
+            project=str(leaf.get("project", "gradgene")),
+            group=group or str(run.study.get("name", "")) or None,
             job_type="report",
-            dir=str(run.path),
-            config=dict(run.config or {}),
+            name=f"{run.study.get('name') or run.path.name}-report-seed{run.study.get('seed', 0)}",
+            config=redacted({**(run.config or {}), "provenance": run.provenance or {}}),
         )
-
-    mode = wandb_mode()
-    quiet_environment(mode)
-    if mode == "online" and not opens(start):
-        mode = "offline"
-        quiet_environment(mode)
-    opened = wandb.run or start()
-    log_run(opened, run, figures)
-    opened.finish()
-    return mode
-
-
-def _log_metrics(wandb_run: Any, run: RunFiles) -> None:
-    if run.metrics:
-        wandb_run.summary.update(dict(run.metrics))
-
-
-def _log_table(wandb_run: Any, name: str, frame: pd.DataFrame | None, rows: int | None) -> None:
-    if frame is None or frame.empty:
-        return
-    shown = frame if rows is None else frame.head(rows)
-    # As objects, because W&B takes pandas' null for a value of its own and refuses the column.
-    plain = shown.astype(object).where(shown.notna(), None)
-    data: list[Any] = plain.to_numpy().tolist()
-    wandb_run.log({name: wandb.Table(columns=list(map(str, plain.columns)), data=data)})
-
-
-def _best_by_label(run: RunFiles, n: int = 30) -> pd.DataFrame | None:
-    """The best genes of each label, one label below the other."""
-    if run.genes_by_label is None or run.genes_by_label.empty:
-        return None
-    labels = run.genes_by_label.groupby("label", sort=False)
-    return pd.concat([ranked(table).head(n) for _, table in labels], ignore_index=True)
-
-
-def _log_artifact(wandb_run: Any, run: RunFiles, kind: str, files: list[Path]) -> None:
-    if not files:
-        return
-    # W&B allows letters, digits, dashes, underscores and dots in the names of artifacts.
-    study = "".join(c if c.isalnum() or c in "-_." else "-" for c in str(run.study.get("name", "")))
-    artifact = wandb.Artifact(
-        f"{study or 'run'}-{kind}",
-        type=kind,
-        metadata={"config_hash": (run.provenance or {}).get("config_hash")},
-    )
-    for file in files:
-        artifact.add_file(str(file), name=file.relative_to(run.path).as_posix())
-    wandb_run.log_artifact(artifact)
+        if opened is None:
+            return "disabled"
+        log_run(opened, run, figures)
+        finish(opened, None)
+    return "offline" if opened.offline else "online"
