@@ -65,7 +65,7 @@ class Workspace(RunFolder):
     """
 
     METRICS: ClassVar = {
-        "train": ("test/", "calibration/"),
+        "train": ("val/", "test/", "calibration/"),
         "attribute": ("pairs/", "attribution/"),
         "prune": ("pruning/",),
         "evaluate": (
