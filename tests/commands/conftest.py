@@ -16,6 +16,7 @@ defaults:
   - _self_
   - attribution: first
   - experiment: null
+  - sweep: null
   - override hydra/job_logging: none
   - override hydra/hydra_logging: none
 study:
@@ -30,6 +31,7 @@ study:
   compare: []
 paths:
   output_dir: runs/${study.name}
+sweep: {objective: null, direction: maximize}
 hydra:
   run: {dir: "${paths.output_dir}"}
   sweep: {dir: "${paths.output_dir}", subdir: "${hydra.job.override_dirname}"}
@@ -37,7 +39,7 @@ hydra:
   job:
     chdir: false
     config:
-      override_dirname: {exclude_keys: [experiment, study.name, paths.output_dir]}
+      override_dirname: {exclude_keys: [experiment, sweep, study.name, paths.output_dir]}
 """,
     "attribution/first.yaml": """# The first method.
 _target_: gradgene.errors.ConfigError

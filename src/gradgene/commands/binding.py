@@ -23,6 +23,7 @@ MISSING = "???"
 SECTIONS: dict[str, str] = {
     "study": "gradgene.commands.facts.StudyFacts",
     "paths": "gradgene.commands.facts.Paths",
+    "sweep": "gradgene.commands.facts.SweepFacts",
 }
 _RUN_FACTS = "gradgene.commands.facts.RunFacts"
 _SPECIAL = ("_target_", "_partial_", "_recursive_", "_convert_")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gradgene.errors import ConfigError
 
-__all__ = ["Paths", "RunFacts", "StudyFacts"]
+__all__ = ["Paths", "RunFacts", "StudyFacts", "SweepFacts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,3 +111,19 @@ class Paths:
             raise ConfigError(
                 "is empty", where="paths.output_dir", fix="write paths.output_dir=runs/NAME"
             )
+
+
+@dataclass(frozen=True)
+class SweepFacts:
+    """What the jobs of a sweep are compared by.
+
+    Attributes
+    ----------
+    objective
+        Name of a figure in `metrics.json`, or null.
+    direction
+        Whether more of it is better.
+    """
+
+    objective: str | None = None
+    direction: Literal["maximize", "minimize"] = "maximize"

@@ -39,6 +39,8 @@ def groups(*directories: Path) -> dict[str, dict[str, Path]]:
     for directory in directories:
         for file in sorted(directory.rglob("*.yaml")):
             group, *rest = file.relative_to(directory).with_suffix("").parts
+            if group == "hydra":  # its groups are nested: hydra/launcher
+                group, rest = "/".join([group, *rest[:-1]]), rest[-1:]
             if rest:
                 found.setdefault(group, {})["/".join(rest)] = file
     return dict(sorted(found.items()))

@@ -7,7 +7,6 @@ configuration really has.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,18 +19,24 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from gradgene.commands.binding import bind, missing_keys
+from gradgene.commands.binding import missing_keys
 from gradgene.commands.groups import groups
 from gradgene.errors import ConfigError, closest
 
-__all__ = ["HYDRA_ERRORS", "Line", "check_sweep", "explain", "only_missing"]
+__all__ = ["HYDRA_ERRORS", "Line", "explain", "only_missing"]
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 _MOST_COMPOSITIONS = 64
-# Paths, which conf/config.yaml leaves out of the names of a sweep's folders.
-_NOT_IN_FOLDER_NAMES = ("data.path", "checkpoint.path")
+# Plug-ins of Hydra that an extra installs: name on the line → package, extra.
+_PLUGINS = {
+    "joblib": ("hydra-joblib-launcher", "sweeps"),
+    "optuna": ("hydra-optuna-sweeper", "sweeps"),
+    "submitit_local": ("hydra-submitit-launcher", "slurm"),
+    "submitit_slurm": ("hydra-submitit-launcher", "slurm"),
+    "ray": ("hydra-ray-launcher", "ray"),
+}
 
 
 @dataclass(frozen=True)
@@ -102,41 +107,6 @@ def _from_line(error: Exception, line: Line) -> ConfigError | None:
     return _missing_value(line)
 
 
-def check_sweep(line: Line) -> None:
-    """Compose and bind every job of a sweep, so that a wrong value in the last is known at once.
-
-    Sweeps of more than 64 jobs are checked as far as that; a sweep over ranges is not checked.
-    """
-    overrides = OverridesParser.create().parse_overrides([*line.overrides])
-    own_folders = any(o.key_or_group == "hydra.sweep.subdir" for o in overrides)
-    for override in overrides:
-        key = override.key_or_group
-        if override.is_sweep_override() and key in _NOT_IN_FOLDER_NAMES and not own_folders:
-            raise ConfigError(
-                "a sweep over this would put all jobs in one folder",
-                where=key,
-                fix="add 'hydra.sweep.subdir=${hydra.job.num}'",
-            )
-    if any(o.is_sweep_override() and not o.is_discrete_sweep() for o in overrides):
-        return
-    choices = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [str(o.input_line)]
-        for o in overrides
-    ]
-    for job in itertools.islice(itertools.product(*choices), _MOST_COMPOSITIONS):
-        # Interpolations of Hydra's own values can only be resolved inside a job.
-        with contextlib.suppress(InterpolationResolutionError):
-            cfg = line.compose(job)
-            missing = only_missing(cfg)
-            if missing:
-                raise missing
-            OmegaConf.set_struct(cfg, False)
-            del cfg["hydra"]
-            bind(cfg)
-
-
 def only_missing(cfg: DictConfig) -> ConfigError | None:
     """Return the error about mandatory values that nobody gave, or None when all are there."""
     keys = [key for key in missing_keys(cfg) if not key.startswith("hydra.")]
@@ -164,7 +134,8 @@ def _key(override: Override) -> str:
 
 def _wrong_leaf(override: Override, line: Line) -> ConfigError | None:
     leaves = line.leaves.get(_key(override))
-    if leaves is None or override.is_delete():
+    # Of Hydra's own groups most leaves come with plug-ins.
+    if leaves is None or override.is_delete() or _key(override).startswith("hydra/"):
         return None
     for value in _values(override):
         if value is None or str(value) in leaves:
@@ -253,6 +224,13 @@ def _by_message(error: Exception) -> ConfigError:
     """Say what can be said from the exception alone: a mistake in a file rather than the line."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         name = str(error.missing_cfg_file)
+        package, extra = _PLUGINS.get(name.rpartition("/")[2], ("", ""))
+        if package and name.startswith("hydra/"):
+            return ConfigError(
+                f"needs {package}, which is not installed",
+                where=name,
+                fix=f"pip install 'gradgene[{extra}]'",
+            )
         options = [str(o) for o in error.options or ()]
         expected = f"one of {closest(name.rpartition('/')[2], options)}" if options else None
         return ConfigError("there is no such configuration file", where=name, expected=expected)

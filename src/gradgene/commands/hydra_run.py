@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import sys
+import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
 from gradgene.commands.binding import bind
-from gradgene.commands.hydra_errors import HYDRA_ERRORS, Line, check_sweep, explain, only_missing
+from gradgene.commands.hydra_errors import HYDRA_ERRORS, Line, explain, only_missing
 from gradgene.commands.options import CommandLine, Options
-from gradgene.errors import ConfigError, GradgeneError
+from gradgene.commands.sweep_jobs import Outcome, Outcomes, tell, write_csv
+from gradgene.commands.sweep_plan import Plan, plan_sweep, refuse_without_sweep
+from gradgene.errors import ConfigError, GradgeneError, closest
 
 __all__ = ["Run", "run"]
 
@@ -30,15 +35,87 @@ Run = Callable[[DictConfig, Options, Path], Any]
 
 # Sections with keys of the user's own choosing, which Hydra would only accept with a leading +.
 _OPEN = re.compile(r"^study\.filters(\.[^=]+)?=")
+# Flags with which Hydra prints something instead of running jobs.
+_ASKING = ("--cfg", "--info")
 
 
-@dataclass
-class _Jobs:
-    """What happened to the jobs of a line; kept here because Hydra would print failures itself."""
+@dataclass(frozen=True)
+class _Task:
+    """What Hydra calls once a job; it travels to other processes, so nothing comes back in it.
 
-    process: int = field(default_factory=os.getpid)
-    count: int = 0
-    failures: list[tuple[str, Exception]] = field(default_factory=list)
+    Attributes
+    ----------
+    command, options
+        What to run.
+    line, words
+        The command line, as Hydra sees it and as it was given.
+    directory
+        Where it was given.
+    outcomes
+        Where a job of a sweep writes what became of it; None for a single job.
+    failures
+        What a single job failed of: Hydra would print what is raised.
+    """
+
+    command: Run
+    options: Options
+    line: Line
+    words: tuple[str, ...]
+    directory: Path
+    outcomes: Outcomes | None = None
+    failures: list[Exception] = field(default_factory=list)
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        output_dir = Path(HydraConfig.get().runtime.output_dir)
+        if self.outcomes is not None:
+            return self._job(cfg, output_dir, self.outcomes)
+        try:
+            return self._work(cfg, output_dir)
+        except Exception as error:
+            self.failures.append(error)
+            return None
+
+    def _job(self, cfg: DictConfig, output_dir: Path, outcomes: Outcomes) -> float | None:
+        """One of many: it notes how it ended and never raises, so that the others go on."""
+        job = HydraConfig.get().job
+        given = tuple(HydraConfig.get().overrides.task)
+        began = time.perf_counter()
+
+        def note(status: Any, **more: Any) -> None:
+            seconds = round(time.perf_counter() - began, 2) if status != "started" else None
+            folder = str(output_dir) if output_dir.exists() else ""
+            outcomes.write(Outcome(job.num, given, folder, status, seconds=seconds, **more))
+
+        note("started")
+        try:
+            objective = self._work(cfg, output_dir)
+        except (KeyboardInterrupt, SystemExit):
+            note("failed", error="interrupted")
+            raise
+        except Exception as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            users = isinstance(error, GradgeneError)
+            trace = "" if users else "".join(traceback.format_exception(error))
+            note("failed", error=said if users else f"{type(error).__name__}: {said}", traceback=trace)
+            name = f"job {job.num} ({job.override_dirname})"
+            print(f"gradgene: {name} failed: {said}", file=sys.stderr)
+            return None  # no figure, which a search takes for a failed trial
+        note("done", objective=objective)
+        return objective
+
+    def _work(self, cfg: DictConfig, output_dir: Path) -> float | None:
+        """Run the command; returns the figure that the sweep compares, if it names one."""
+        try:
+            # Lightning starts further processes of a distributed run by the words in sys.argv.
+            with _arguments(self.words), contextlib.chdir(self.directory):
+                _prepare(cfg, self.line)
+                self.command(cfg, self.options, output_dir)
+        except HydraException as error:
+            raise explain(error, self.line) from error
+        finally:
+            _leave_no_empty(output_dir)
+        name = OmegaConf.select(cfg, "sweep.objective")
+        return None if name is None or self.options.dry_run else _figure(output_dir, name)
 
 
 def run(command: Run, command_line: CommandLine, conf: Path, root: str = "config") -> None:
@@ -52,25 +129,124 @@ def run(command: Run, command_line: CommandLine, conf: Path, root: str = "config
         When the configuration cannot be composed, lacks a value or does not fit its targets.
     GradgeneError
         When a job says so; every other exception of a job is raised as it is.
+    SystemExit
+        When a job of a sweep failed of something that is not the user's.
     """
-    overrides = tuple(_opened(o) for o in command_line.options.overrides)
+    options = command_line.options
+    overrides = tuple(_normalised(o) for o in options.overrides)
     line = Line(conf, overrides, _extra(command_line), command_line.multirun, root)
-    jobs = _Jobs()
-    task = _task(command, command_line, line, jobs)
-    main = hydra.main(version_base="1.3", config_path=str(conf), config_name=root)(task)
-    words = [*command_line.flags, *overrides]
+    task = _Task(command, options, line, _as_given(command_line), Path.cwd())
+    words = (*command_line.flags, *overrides)
+    asking = any(flag.startswith(_ASKING) for flag in command_line.flags)
+    if line.multirun and not asking:
+        _sweep(task, words)
+        return
+    if not asking:
+        refuse_without_sweep(overrides)
     try:
-        # Flags first: argparse loses overrides that follow a flag and a value.
-        with _arguments(words), _full_errors():
-            if line.multirun:
-                check_sweep(line)
-            main()
+        _hydra(task, words)
     except (*HYDRA_ERRORS, ValueError) as error:
-        # Errors of jobs do not come this way (see _task), so a ValueError is Hydra's own.
-        if not jobs.failures:
-            raise explain(error, line) from error
-    if jobs.failures:
-        raise _summary(jobs)
+        # Errors of the job do not come this way (see _Task), so a ValueError is Hydra's own.
+        raise explain(error, line) from error
+    if task.failures:
+        raise task.failures[0]
+
+
+def _hydra(task: _Task, words: Sequence[str]) -> None:
+    """Have Hydra compose and call `task`, in one process or many."""
+    main = hydra.main(
+        version_base="1.3", config_path=str(task.line.conf), config_name=task.line.root
+    )(task)
+    # Flags first: argparse loses overrides that follow a flag and a value.
+    with _arguments(words), _full_errors():
+        main()
+
+
+def _sweep(task: _Task, words: Sequence[str]) -> None:
+    """Run all jobs, tell what became of them, and fail if one failed."""
+    console = Console(soft_wrap=True)
+    try:
+        plan = plan_sweep(task.line)
+    except (*HYDRA_ERRORS, ValueError) as error:
+        raise explain(error, task.line) from error
+    if plan.caution:
+        console.print(f"[yellow]{plan.caution}[/]")
+    with _outcomes(plan, task.options.dry_run) as outcomes:
+        broke: Exception | None = None
+        try:
+            _hydra(replace(task, outcomes=outcomes), (*words, *plan.pinned))
+        except KeyboardInterrupt:
+            _end(outcomes, plan, task, console)
+            raise
+        except Exception as error:
+            if not outcomes.read():
+                raise _explained(error, task.line) from error
+            broke = error
+        verdict = _verdict(_end(outcomes, plan, task, console), outcomes)
+    if verdict is not None:
+        raise verdict
+    if broke is not None:
+        raise broke
+
+
+def _explained(error: Exception, line: Line) -> Exception:
+    return explain(error, line) if isinstance(error, (*HYDRA_ERRORS, ValueError)) else error
+
+
+@contextlib.contextmanager
+def _outcomes(plan: Plan, dry_run: bool) -> Iterator[Outcomes]:
+    """Where jobs note what became of them; a dry run leaves nothing."""
+    with tempfile.TemporaryDirectory() if dry_run else contextlib.nullcontext(plan.folder) as folder:
+        outcomes = Outcomes(Path(folder) / ".jobs")
+        outcomes.forget()
+        yield outcomes
+
+
+def _end(outcomes: Outcomes, plan: Plan, task: _Task, console: Console) -> list[Outcome]:
+    """Print the table of all jobs and write it beside them."""
+    final = outcomes.final(plan.jobs)
+    if final:
+        tell(final, plan.facts.objective, plan.facts.direction, console)
+        if not task.options.dry_run:
+            console.print(f"jobs:    {write_csv(final, plan.folder)}", highlight=False)
+    return final
+
+
+def _verdict(final: Sequence[Outcome], outcomes: Outcomes) -> BaseException | None:
+    """The one exception that stands for all failures."""
+    failed = [outcome for outcome in final if outcome.status == "failed"]
+    if not failed:
+        return None
+    first = next((o for o in failed if not o.is_users), failed[0])
+    summary = GradgeneError(
+        f"{len(failed)} of {len(final)} jobs failed",
+        where="sweep",
+        found=f"job {first.job}: {first.error}",
+        fix="mend it and give the same command again: what is done is skipped",
+    )
+    if first.is_users:
+        return summary
+    for outcome in failed:
+        if outcome.traceback:
+            print(outcome.traceback, file=sys.stderr)
+            print(f"(job {outcome.job}: {outcomes.traceback_of(outcome)})", file=sys.stderr)
+    return SystemExit(f"gradgene: error: {summary}")
+
+
+def _figure(folder: Path, name: str) -> float:
+    """A figure of the job's `metrics.json`."""
+    file = folder / "metrics.json"
+    metrics = json.loads(file.read_text()) if file.is_file() else {}
+    value = metrics.get(name)
+    if not isinstance(value, int | float):
+        raise ConfigError(
+            "there is no such figure in metrics.json" if name not in metrics else "is no number",
+            where="sweep.objective",
+            expected=f"one of {closest(name, metrics)}",
+            found=name,
+            fix="the job is done: the same command with another sweep.objective is quick",
+        )
+    return float(value)
 
 
 def _extra(command_line: CommandLine) -> Path | None:
@@ -88,37 +264,11 @@ def _extra(command_line: CommandLine) -> Path | None:
     return directory
 
 
-def _opened(override: str) -> str:
+def _normalised(override: str) -> str:
+    """As Hydra would have it: no + for a group that has a place, one for filters that have none."""
+    if override.startswith("+sweep="):
+        return override[1:]
     return f"++{override}" if _OPEN.match(override) else override
-
-
-def _task(
-    command: Run, command_line: CommandLine, line: Line, jobs: _Jobs
-) -> Callable[[DictConfig], Any]:
-    """Make the function that Hydra calls once a job."""
-    original = [command_line.options.command, *_as_given(command_line)]
-
-    def task(cfg: DictConfig) -> Any:
-        jobs.count += 1
-        output_dir = Path(HydraConfig.get().runtime.output_dir)
-        try:
-            # Lightning starts further processes of a distributed run by the words in sys.argv.
-            with _arguments(original):
-                _prepare(cfg, line)
-                result = command(cfg, command_line.options, output_dir)
-        except Exception as error:
-            _leave_no_empty(output_dir)
-            if isinstance(error, HydraException):
-                error = explain(error, line)
-            if os.getpid() != jobs.process:
-                raise error from None  # a launcher's own process: only raising reaches the parent
-            jobs.failures.append((_announce(error), error))
-            return None
-        if command_line.options.dry_run:
-            _leave_no_empty(output_dir)
-        return result
-
-    return task
 
 
 def _leave_no_empty(output_dir: Path) -> None:
@@ -127,11 +277,12 @@ def _leave_no_empty(output_dir: Path) -> None:
         output_dir.rmdir()
 
 
-def _as_given(command_line: CommandLine) -> list[str]:
+def _as_given(command_line: CommandLine) -> tuple[str, ...]:
     """Write the line back as words, all of them, for processes that are started from it."""
     options = command_line.options
     own = ["--dry-run"] * options.dry_run + ["--wandb"] * options.wandb
-    return [*options.words, *own, *command_line.flags, *options.overrides]
+    words = (*options.words, *own, *command_line.flags, *options.overrides)
+    return (options.command, *words)
 
 
 def _prepare(cfg: DictConfig, line: Line) -> None:
@@ -143,33 +294,6 @@ def _prepare(cfg: DictConfig, line: Line) -> None:
         bind(cfg)
     except HYDRA_ERRORS as error:
         raise explain(error, line) from error
-
-
-def _announce(error: Exception) -> str:
-    """Name a failed job; in a sweep also say at once what failed, the other jobs go on."""
-    settings = HydraConfig.get()
-    if settings.mode != RunMode.MULTIRUN:
-        return ""
-    name = f"job {settings.job.num} ({settings.job.override_dirname})"
-    if not isinstance(error, GradgeneError):
-        traceback.print_exception(error)
-    print(f"gradgene: {name} failed: {' '.join(str(error).split())}", file=sys.stderr)
-    return name
-
-
-def _summary(jobs: _Jobs) -> Exception:
-    """Return the one exception that stands for all failures."""
-    for _, error in jobs.failures:
-        if not isinstance(error, GradgeneError):
-            return error
-    if jobs.count == 1:
-        return jobs.failures[0][1]
-    return GradgeneError(
-        f"{len(jobs.failures)} of {jobs.count} jobs failed",
-        where="sweep",
-        found=f"{jobs.failures[0][0]}: {jobs.failures[0][1]}",
-        fix="see the lines above; the other jobs are done",
-    )
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from omegaconf import DictConfig
 
 from gradgene.checkpoints import ModelFacts, load_checkpoint, save_folder
@@ -56,7 +57,9 @@ def train(work: Workspace) -> None:
         return
     best = load_checkpoint(work.checkpoint)
     model = best.model.to(work.device)
-    metrics = judge(work, model, calibrate(work, model))
+    validated = best_epoch(work)
+    work.add_metrics(validated)
+    metrics = {**validated, **judge(work, model, calibrate(work, model))}
     hf = work.folder / "checkpoints" / "hf"
     save_folder(model, best.tokenizer, hf, best.trained_on, model_facts(work, metrics))
 
@@ -84,6 +87,19 @@ def fit(work: Workspace) -> None:
             logger=work.loggers or False,
             callbacks=[*callbacks.values(), HistoryCallback(work.folder / "training.csv")],
         ).fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+
+
+def best_epoch(work: Workspace) -> dict[str, float]:
+    """Figures of the validation cells after the epoch that `best.ckpt` is of, by which to choose.
+
+    A search for settings must not look at held-out cells.
+    """
+    history = pd.read_csv(work.folder / "training.csv")
+    chosen_by = work.cfg.callbacks.checkpoint
+    watched = history[chosen_by.monitor]
+    row = history.loc[watched.idxmin() if chosen_by.mode == "min" else watched.idxmax()]
+    figures = {str(name): float(row[name]) for name in history if str(name).startswith("val/")}
+    return {**figures, "val/epoch": float(row["epoch"])}
 
 
 def phenotype_module(work: Workspace) -> PhenotypeModule:

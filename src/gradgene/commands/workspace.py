@@ -72,7 +72,7 @@ class Workspace(RunFolder):
     """
 
     METRICS: ClassVar = {
-        "train": ("test/", "calibration/"),
+        "train": ("val/", "test/", "calibration/"),
         "attribute": ("pairs/", "attribution/"),
         "prune": ("pruning/",),
         "evaluate": (
