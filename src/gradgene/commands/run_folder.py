@@ -63,6 +63,7 @@ class RunFolder(ABC):
         self.cfg, self.folder = cfg, output_dir
         self.is_main = getattr(rank_zero_only, "rank", 0) == 0
         self.console = Console(soft_wrap=True, quiet=not self.is_main)
+        self.noted: dict[str, Any] = {}  # what the stage adds to its line of `progress.jsonl`
         self.logger: Any = None  # opened by `tracking.tracker` when a stage first logs
         self._launchers: list[Any] = []
         _check_sweep(cfg)
@@ -145,12 +146,14 @@ class RunFolder(ABC):
         order = [*self.METRICS]
         for later in order[order.index(name) :]:
             self._drop_metrics(self.METRICS[later])
+        self.noted = {}
         work(self)
         line = {
             "stage": name,
             "seconds": round(time.perf_counter() - started, 2),
             "peak_memory_mb": round(peak_mb()),
             "key": self.key(name),
+            **self.noted,
         }
         append_json_line(line, self.folder / "progress.jsonl")
         self._unfinished(name).unlink()

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradgene.halving import in_halves, limit_of
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pruning.cutting import CellCuts, Cuts
 from gradgene.pruning.nested import nested_groups, read_nested
-from gradgene.tokens import TokenBatch, length_batches, mask_category
+from gradgene.tokens import TokenBatch, length_batches, mask_category, padded
 
 __all__ = ["Nothing", "Predictions", "Progress", "Track", "predict", "predict_cuts"]
 
@@ -22,6 +23,8 @@ __all__ = ["Nothing", "Predictions", "Progress", "Track", "predict", "predict_cu
 Track = Callable[[Sequence[Any]], Iterable[Any]]
 #: Logits of some cuts of cells for a category.
 Read = Callable[[PhenotypeGeneTransformer, CellCuts, Cuts, str], Tensor]
+#: What it is called where it does not fit in memory.
+PREDICTION = "prediction"
 #: Batches, or groups of nested cuts, whose probabilities are kept together.
 JOBS_A_PIECE = 32
 
@@ -69,17 +72,24 @@ def predict(
 ) -> Predictions:
     """Mask `category` in every cell and predict it; rows as in `tokens`.
 
-    The model must be in evaluation mode. Raises `TokenError` for an unknown category.
+    The model must be in evaluation mode. What does not fit in memory is done in halves. Raises
+    `TokenError` for an unknown category.
     """
     vocabulary = model.vocabulary
     ids = list(vocabulary.label_ids(category))
     device = next(model.parameters()).device
     masked, _ = mask_category(tokens, vocabulary, category)
     probabilities = torch.empty(len(tokens), len(ids))
-    for rows in length_batches(tokens.n_tokens_n, batch_tokens):
+    n_tokens_n = tokens.n_tokens_n
+
+    def read(rows: Tensor) -> Tensor:
         batch = masked.take(rows).to(device)
         logits_nv = model.read(model.embed(batch), batch.attention_mask_nt, category)
-        probabilities[rows] = _probabilities(logits_nv, ids).cpu()
+        return _probabilities(logits_nv, ids).cpu()
+
+    for rows in length_batches(n_tokens_n, batch_tokens):
+        found = in_halves(read, rows, lambda some: padded(n_tokens_n[some]), limit_of(model, PREDICTION))
+        probabilities[rows] = torch.cat(found)
     return Predictions(probabilities.numpy(), vocabulary.categories[category])
 
 
@@ -98,7 +108,7 @@ def predict_cuts(
 
     Cuts of all cells, orders and lengths go into one list, of which equal ones are predicted once
     and those of similar length together, so that there is next to no padding. Where that is faster,
-    all cuts of a cell by an order share the work that they have in common (see `nested`).
+    all cuts of a cell by an order share work (see `nested`). What does not fit in memory is halved.
 
     Parameters
     ----------
@@ -138,7 +148,7 @@ def predict_cuts(
         name = f"{digest}-{batch_tokens}-{i}-{sha256(at_v.tobytes()).hexdigest()[:12]}"
         kept_vc = progress.read(name)
         if kept_vc is None:
-            logits = (read(model, here, shown.take(at.to(device)), category) for read, at in piece)
+            logits = (x_nv for job in piece for x_nv in _read(model, here, shown, category, job))
             kept_vc = torch.cat([_probabilities(x_nv, ids) for x_nv in logits]).cpu().numpy()
             progress.write(name, kept_vc)
         distinct_vc[at_v] = kept_vc
@@ -158,6 +168,26 @@ def _jobs(
     batches = length_batches(cells.n_tokens(cuts.take(alone)), batch_tokens)
     jobs: list[tuple[Read, Tensor]] = [(read_nested, group) for group in together]
     return [*jobs, *((_read_shown, alone[rows]) for rows in batches)]
+
+
+def _read(
+    model: PhenotypeGeneTransformer,
+    cells: CellCuts,
+    cuts: Cuts,
+    category: str,
+    job: tuple[Read, Tensor],
+) -> list[Tensor]:
+    """Logits of the cuts of a job, in as few pieces as fit in memory."""
+    read, at_v = job
+    device = cuts.row_v.device
+
+    def some(v: Tensor) -> Tensor:
+        return read(model, cells, cuts.take(v.to(device)), category)
+
+    def n_tokens(v: Tensor) -> int:
+        return padded(cells.n_tokens(cuts.take(v.to(device))))
+
+    return in_halves(some, at_v, n_tokens, limit_of(model, PREDICTION))
 
 
 def _read_shown(
