@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 
 from gradgene.checkpoints import ModelFacts, load_checkpoint, save_folder
@@ -13,6 +15,7 @@ from gradgene.commands.binding import build
 from gradgene.commands.options import Options
 from gradgene.commands.run_folder import interruptible
 from gradgene.commands.tracking import tracker
+from gradgene.commands.train_batches import TrainingBatches
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError
 from gradgene.evaluation import (
@@ -22,6 +25,7 @@ from gradgene.evaluation import (
     quality_by_donor,
     tempered,
 )
+from gradgene.halving import tried
 from gradgene.lit import FineTuning, HistoryCallback, PhenotypeModule, with_head
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.provenance import settings_hash
@@ -50,9 +54,10 @@ def train(work: Workspace) -> None:
     if work.cfg.checkpoint.path is not None:
         judge(work, work.loaded.model)
         return
-    fit(work)
+    batches = fit(work)
     if not work.is_main:
         return
+    batches.note(work)
     best = load_checkpoint(work.checkpoint)
     model = best.model.to(work.device)
     metrics = judge(work, model, calibrate(work, model))
@@ -60,8 +65,12 @@ def train(work: Workspace) -> None:
     save_folder(model, best.tokenizer, hf, best.trained_on, model_facts(work, metrics))
 
 
-def fit(work: Workspace) -> None:
-    """Run Lightning's fit, from the last checkpoint where one is left from an interruption."""
+def fit(work: Workspace) -> TrainingBatches:
+    """Run Lightning's fit, and say with which batches.
+
+    Where one does not fit in memory they are halved, with as many cells a step as before, and the
+    training goes on from the last checkpoint, or begins anew where there is none.
+    """
     data = work.data
     if not data.split.validation_n.size:
         raise ConfigError(
@@ -70,7 +79,17 @@ def fit(work: Workspace) -> None:
             found=f"{data.validation} of {data.split.train_n.size} cells",
             fix="raise data.validation",
         )
-    module = phenotype_module(work)
+    batches, random = TrainingBatches.of(work), torch.get_rng_state()
+    while not tried(partial(fit_with, work, batches)):
+        batches = batches.halved(work)
+        torch.set_rng_state(random)  # the same weights to begin with
+    return batches
+
+
+def fit_with(work: Workspace, batches: TrainingBatches) -> None:
+    """Run Lightning's fit, from the last checkpoint where one is left from an interruption."""
+    data, module = work.data, phenotype_module(work)
+    setattr(data, batches.unit, batches.size)
     folder = work.folder / "checkpoints"
     callbacks = build(work.cfg.callbacks)
     if "checkpoint" in callbacks:
@@ -82,6 +101,7 @@ def fit(work: Workspace) -> None:
         work.trainer(
             logger=tracker(work) or False,
             callbacks=[*callbacks.values(), HistoryCallback(work.folder / "training.csv")],
+            accumulate_grad_batches=batches.accumulated,
         ).fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
 
 
