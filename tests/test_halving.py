@@ -1,4 +1,4 @@
-"""What does not fit is halved, in order, with its memory given back; and what fits is remembered."""
+"""What does not fit is halved, in order, its memory given back; what fits is remembered."""
 
 from __future__ import annotations
 

@@ -124,9 +124,7 @@ def test_a_pair_that_does_not_fit_is_named(
     assert "tokens together" in said and "trainer=gpu" in said and "smaller model" in said
 
 
-def test_a_caller_that_wants_errors_gets_it(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_caller_that_wants_errors_gets_it(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     SmallMemory(monkeypatch, 5)
     module: PhenotypeModule = study.module(build_method("deeplift"), BASELINES["cell_state"]())
     with pytest.raises(TooLargeError, match="deeplift: does not fit"):

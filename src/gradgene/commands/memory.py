@@ -14,7 +14,10 @@ __all__ = ["free_mb", "peak_mb", "resident_mb"]
 
 MB = 1024 * 1024
 #: Limit and use of the memory of a container, by the version of control groups.
-CONTAINERS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+CONTAINERS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
 
 
 def resident_mb(process: int | None = None) -> float:

@@ -98,8 +98,8 @@ class TrainingBatches:
         file = work.folder / "data_report.json"
         report: dict[str, Any] = json.loads(file.read_text())
         report["notes"].append(
-            f"Training batches of data.{self.unit}={asked.size} did not fit in memory: trained with "
-            f"{self.settings}, which makes steps of as many cells."
+            f"Training batches of data.{self.unit}={asked.size} did not fit in memory: trained "
+            f"with {self.settings}, which makes steps of as many cells."
         )
         write_json(report, file)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,10 +121,10 @@ def _joined(parts: list[Attribution]) -> Attribution:
         )
 
     def both(scores: list[DirectionScores]) -> DirectionScores:
-        tensors = {name: [vars(one)[name] for one in scores] for name in vars(scores[0])}
-        return DirectionScores(
-            **{name: None if x[0] is None else all_of(x) for name, x in tensors.items()}
-        )
+        tensors: dict[str, Any] = {}
+        for name, first in vars(scores[0]).items():
+            tensors[name] = None if first is None else all_of([vars(one)[name] for one in scores])
+        return DirectionScores(**tensors)
 
     return replace(
         parts[0],

@@ -88,7 +88,9 @@ def predict(
         return _probabilities(logits_nv, ids).cpu()
 
     for rows in length_batches(n_tokens_n, batch_tokens):
-        found = in_halves(read, rows, lambda some: padded(n_tokens_n[some]), limit_of(model, PREDICTION))
+        found = in_halves(
+            read, rows, lambda some: padded(n_tokens_n[some]), limit_of(model, PREDICTION)
+        )
         probabilities[rows] = torch.cat(found)
     return Predictions(probabilities.numpy(), vocabulary.categories[category])
 
