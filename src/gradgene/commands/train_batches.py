@@ -85,7 +85,7 @@ class TrainingBatches:
         return half
 
     def note(self, work: Workspace) -> None:
-        """Write with what it was trained, and in `data_report.json` where that was not asked for."""
+        """Write with what it was trained, in `data_report.json` too where nobody asked for it."""
         facts: dict[str, float] = {
             f"train/{self.unit}": self.size,
             "train/accumulate_grad_batches": self.accumulated,
