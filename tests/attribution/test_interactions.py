@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -34,6 +35,7 @@ from tests.attribution.toys import (
     same,
     shuffled_positions,
 )
+from tests.small_memory import SmallMemory
 
 ALL = range(N_GENES)
 
@@ -134,6 +136,22 @@ class TestMixedDifferences:
         torch.testing.assert_close(
             found.interaction_pkk[:, order][:, :, order], other.interaction_pkk, rtol=0, atol=1e-10
         )
+
+    def test_readings_that_do_not_fit_in_memory_are_halved(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of both ways to measure interactions."""
+        blended, model = blended_pairs(3, seed=3), random_model(3)
+        measures = (mixed_differences, partial(integrated_hessians, n_steps=5))
+        whole = [measure(model, blended, MARGIN, ALL) for measure in measures]
+        memory = SmallMemory(monkeypatch, 3 * blended.gene_ids_pt.shape[1])
+        for measure, expected in zip(measures, whole, strict=True):
+            memory.failed.clear()
+            found = measure(model, blended, MARGIN, ALL)
+            assert memory.failed
+            torch.testing.assert_close(
+                found.interaction_pkk, expected.interaction_pkk, rtol=0, atol=1e-10
+            )
 
     def test_single_effects_are_swap_occlusions(self) -> None:
         """From the input's side and, exchanged, from the baseline's."""

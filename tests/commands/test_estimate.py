@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from gradgene.commands import estimate
-from gradgene.commands.estimate import Estimate, measure_pace, work_of
+from gradgene.commands.estimate import Estimate, Pace, measure_pace, most_tokens, work_of
 from gradgene.lit import PairBatches
 from gradgene.pairs import PairPlan
 
@@ -129,3 +129,21 @@ def test_the_most_memory_meanwhile_is_what_was_watched(monkeypatch: pytest.Monke
 )
 def test_it_is_said_as_people_do(seconds: float, mb: float, said: str) -> None:
     assert str(Estimate(seconds, mb)) == said
+
+
+@pytest.mark.parametrize("per_cell", [False, True])
+def test_tokens_that_memory_holds(per_cell: bool) -> None:
+    """The largest power of two whose batches fit into the share of what is free."""
+    made = batches(n=5000, per_cell=per_cell)
+    pace = Pace(np.zeros(3), 0.1, 300.0)
+
+    def grown_mb(tokens: int) -> float:
+        return pace.grown_mb(PairBatches(made.plan, made.length_n, tokens, per_cell))
+
+    assert 0.09 * 16384 < grown_mb(16384) < 0.1 * 16384 + (1100 if per_cell else 5)
+    free = (grown_mb(16384) + estimate.NOT_SEEN_MB) / estimate.FREE_SHARE
+    assert most_tokens(pace, made, "cuda", 1.001 * free) == 16384
+    assert most_tokens(pace, made, "cuda", 0.999 * free) == 8192
+    assert most_tokens(pace, made, "cuda", 10 * free) == 65536
+    assert most_tokens(pace, made, "cpu", 10 * free) == 8192, "more is no faster there"
+    assert most_tokens(pace, made, "cuda", 0.0) == 1024

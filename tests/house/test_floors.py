@@ -11,6 +11,7 @@ from tests.house.source import House, assert_clean, build, house, room_of
 FLOORS: dict[str, float] = {
     "errors": 0,
     "checks": 0.5,
+    "halving": 0.5,
     "modes": 0.5,
     "seeding": 0.5,
     "provenance": 0.5,

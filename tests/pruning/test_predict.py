@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from gradgene.errors import TokenError
+from gradgene.halving import TooLargeError, limit_of
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pruning import predict
 from gradgene.tokens import MASK, TokenBatch
+from tests.small_memory import SmallMemory
 
 
 def one_by_one(model: PhenotypeGeneTransformer, tokens: TokenBatch, category: str) -> np.ndarray:
@@ -67,3 +69,20 @@ def test_the_label_is_not_read(
 def test_unknown_category(tiny_model: PhenotypeGeneTransformer, tiny_tokens: TokenBatch) -> None:
     with pytest.raises(TokenError, match="'tissue'"):
         predict(tiny_model, tiny_tokens, "tissue", 500)
+
+
+def test_what_does_not_fit_is_predicted_in_halves(
+    tiny_model: PhenotypeGeneTransformer, tiny_tokens: TokenBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = one_by_one(tiny_model, tiny_tokens, "disease")
+    longest = int(tiny_tokens.n_tokens_n.max())
+    memory = SmallMemory(monkeypatch, 3 * longest)
+    found = predict(tiny_model, tiny_tokens, "disease", 10**6)
+    np.testing.assert_allclose(found.probabilities_nc, expected, atol=1e-6)
+    assert memory.failed and limit_of(tiny_model, "prediction").tokens <= 3 * longest
+    n_failed = len(memory.failed)
+    predict(tiny_model, tiny_tokens, "disease", 10**6)
+    assert len(memory.failed) == n_failed
+    memory.n_tokens = longest - 1
+    with pytest.raises(TooLargeError, match=f"prediction: .*found {longest} tokens"):
+        predict(tiny_model, tiny_tokens, "disease", 10**6)

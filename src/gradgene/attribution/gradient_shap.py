@@ -84,4 +84,4 @@ class GradientShap(EmbeddingMethod):
         half_k = half_k.clamp(MARGIN, 1 - MARGIN)
         share_k = torch.cat([half_k, 1 - half_k])
         nodes = Nodes(share_k, torch.full_like(share_k, 1 / self.n_samples))
-        return PathIntegral(model, blended, target, self.layer).scores(nodes)
+        return PathIntegral(model, blended, target, self.layer, self.name).scores(nodes)

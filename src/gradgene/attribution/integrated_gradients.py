@@ -76,4 +76,4 @@ class IntegratedGradients(EmbeddingMethod):
         """Scores of the input against the baseline; the target is already masked."""
         at_k, weight_k = np.polynomial.legendre.leggauss(self.n_steps)  # on (-1, 1)
         nodes = Nodes(torch.from_numpy((1 + at_k) / 2), torch.from_numpy(weight_k / 2))
-        return PathIntegral(model, blended, target, self.layer).scores(nodes)
+        return PathIntegral(model, blended, target, self.layer, self.name).scores(nodes)

@@ -43,6 +43,7 @@ from gradgene.attribution.members import Members, read_at
 from gradgene.attribution.method import require_positive
 from gradgene.attribution.target import BoundTarget, Target
 from gradgene.errors import AttributionError
+from gradgene.halving import in_halves, limit_of
 from gradgene.models import AttentionCore, PhenotypeGeneTransformer
 from gradgene.modes import replaced_forward
 from gradgene.pairs import BlendedBatch
@@ -95,12 +96,17 @@ def integrated_hessians(
     def measure(members: Members, position_pk: Tensor, bound: BoundTarget) -> tuple[Tensor, Tensor]:
         (n_pairs, n_genes), length = position_pk.shape, members.mask_input_pt.shape[1]
         gamma_pkk = torch.zeros(n_pairs, n_genes, n_genes, dtype=torch.float64)
+        limit = limit_of(model, "second derivatives")
+
+        def found(some: Tensor) -> Tensor:
+            at = (some // n_steps).to(position_pk.device)
+            return _at(model, bound, members.take(at), position_pk[at], t_k[some % n_steps])
+
         rows = torch.arange(n_pairs * n_steps)
         for some in rows.split(max(1, batch_tokens // length)):
-            pair_r, node_r = some // n_steps, some % n_steps
-            at = pair_r.to(position_pk.device)
-            found = _at(model, bound, members.take(at), position_pk[at], t_k[node_r])
-            gamma_pkk.index_add_(0, pair_r, weight_k[node_r, None, None] * found)
+            found_rkk = torch.cat(in_halves(found, some, lambda few: len(few) * length, limit))
+            weight_rkk = weight_k[some % n_steps, None, None]
+            gamma_pkk.index_add_(0, some // n_steps, weight_rkk * found_rkk)
         own_kk = torch.eye(n_genes, dtype=torch.bool)
         both_pkk = gamma_pkk + gamma_pkk.mT
         return gamma_pkk.diagonal(dim1=1, dim2=2).clone(), both_pkk.masked_fill(own_kk, 0)

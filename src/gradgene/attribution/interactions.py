@@ -40,6 +40,7 @@ from torch import Tensor
 from gradgene.attribution.members import Members, embed_members, read_at
 from gradgene.attribution.target import BoundTarget, Target
 from gradgene.errors import AttributionError
+from gradgene.halving import in_halves, limit_of
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.modes import explaining
 from gradgene.pairs import BlendedBatch
@@ -243,12 +244,19 @@ def _read(
     job_j = torch.arange(1, len(swapped_jt), device=device)
     for gene_j in (first_j, second_j):
         swapped_jt[job_j, place_m[torch.cat([alone_j, gene_j])]] = True
-    parts = []
-    for some_jt in swapped_jt.split(max(1, batch_tokens // length)):
+    limit = limit_of(model, "pairs of genes")
+
+    def read(some_j: Tensor) -> Tensor:
+        some_jt = swapped_jt[some_j]
         from_baseline_jt = some_jt if context == "input" else ~some_jt
-        same = torch.zeros(len(some_jt), dtype=torch.int64, device=device)
-        x_jtd, mask_jt = one.take(same).mixed(from_baseline_jt)
-        parts.append(read_at(model, "total", x_jtd, mask_jt, target))
+        x_jtd, mask_jt = one.take(torch.zeros_like(some_j)).mixed(from_baseline_jt)
+        return read_at(model, "total", x_jtd, mask_jt, target)
+
+    parts = []
+    for some_j in torch.arange(len(swapped_jt), device=device).split(
+        max(1, batch_tokens // length)
+    ):
+        parts += in_halves(read, some_j, lambda rows: len(rows) * length, limit)
     return torch.cat(parts).double().cpu()
 
 

@@ -215,6 +215,13 @@ class AttributionMethod(ABC):
         """Whether the scores add up with these parameters."""
         return self.complete
 
+    def holding(self, n_tokens: int) -> AttributionMethod:
+        """This method with so many tokens in the model at a time, where its settings do not say.
+
+        Only of methods that work `per_cell` is that not the size of the batches given.
+        """
+        return self
+
     def attribute(
         self,
         model: PhenotypeGeneTransformer,

@@ -11,8 +11,9 @@ from torch import Tensor
 from gradgene.attribution.members import read_at
 from gradgene.attribution.method import AttributionMethod, require_positive
 from gradgene.attribution.target import BoundTarget
+from gradgene.halving import in_halves, limit_of
 from gradgene.models import PhenotypeGeneTransformer
-from gradgene.tokens import length_batches
+from gradgene.tokens import length_batches, padded
 
 __all__ = ["Occlusion", "explained_tokens"]
 
@@ -47,9 +48,14 @@ class Occlusion(AttributionMethod):
     ) -> Tensor:
         """f (rows,) of total embeddings, `forward_tokens` at once."""
         f_n = x_ntd.new_zeros(len(x_ntd))
-        for batch in length_batches(mask_nt.sum(dim=1), self.forward_tokens):
+        n_tokens_n = mask_nt.sum(dim=1)
+
+        def read(n: Tensor) -> Tensor:
+            return _read(model, target, x_ntd[n], mask_nt[n])
+
+        for batch in length_batches(n_tokens_n, self.forward_tokens):
             n = batch.to(x_ntd.device)
-            f_n[n] = _read(model, target, x_ntd[n], mask_nt[n])
+            f_n[n] = torch.cat(self.fitting(model, read, n, n_tokens_n))
         return f_n
 
     @torch.no_grad()
@@ -75,12 +81,27 @@ class Occlusion(AttributionMethod):
         """
         row_k, column_k = changes_nt.nonzero(as_tuple=True)
         falls_nt = torch.zeros_like(changes_nt, dtype=f_n.dtype)
-        # A change adds at most one token.
-        for batch in length_batches(n_tokens_n[row_k] + 1, self.forward_tokens):
+        n_tokens_k = n_tokens_n[row_k] + 1  # a change adds at most one token
+
+        def read(k: Tensor) -> Tensor:
+            return _read(model, target, *occluded(row_k[k], column_k[k]))
+
+        for batch in length_batches(n_tokens_k, self.forward_tokens):
             k = batch.to(row_k.device)
             at = row_k[k], column_k[k]
-            falls_nt[at] = f_n[at[0]] - _read(model, target, *occluded(*at))
+            falls_nt[at] = f_n[at[0]] - torch.cat(self.fitting(model, read, k, n_tokens_k))
         return falls_nt
+
+    def fitting(
+        self,
+        model: PhenotypeGeneTransformer,
+        read: Callable[[Tensor], Tensor],
+        rows: Tensor,
+        n_tokens_n: Tensor,
+    ) -> list[Tensor]:
+        """What is read of some rows, in as few pieces as fit in memory."""
+        limit = limit_of(model, f"{self.name}, cells")
+        return in_halves(read, rows, lambda some: padded(n_tokens_n[some]), limit)
 
 
 def explained_tokens(

@@ -27,6 +27,7 @@ from gradgene.attribution.members import (
 )
 from gradgene.attribution.method import DirectionScores
 from gradgene.attribution.target import BoundTarget
+from gradgene.halving import in_halves, limit_of
 from gradgene.models import AttentionCore, PhenotypeGeneTransformer
 from gradgene.modes import replaced_forward
 from gradgene.pairs import BlendedBatch
@@ -60,12 +61,13 @@ class Nodes:
 
 @dataclass(frozen=True)
 class PathIntegral:
-    """Pairs and the scalar whose gradient is summed along their paths."""
+    """Pairs and the scalar whose gradient is summed along their paths by the method `name`."""
 
     model: PhenotypeGeneTransformer
     blended: BlendedBatch
     target: BoundTarget
     layer: Layer
+    name: str
 
     def scores(self, nodes: Nodes) -> DirectionScores:
         """Both parts of every score, in the units of f, by one gradient a node and pair.
@@ -81,13 +83,21 @@ class PathIntegral:
         n_pairs, length = embedding_pt.shape
         positions = POSITIONS.get(embedding_pt.device.type, POSITIONS_ELSEWHERE)
         rows = torch.arange(n_pairs * len(nodes), device=embedding_pt.device)
-        for some in rows.split(max(1, positions // length)):
+
+        def weighted(some: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             pair_r, node_r = some // len(nodes), some % len(nodes)
-            n = _longest(members, pair_r)
-            embedding_rt, presence_rt = self._at(members.take(pair_r, n), share_k[node_r])
+            some_members = members.take(pair_r, _longest(members, pair_r))
+            embedding_rt, presence_rt = self._at(some_members, share_k[node_r])
             weight_r1 = weight_k[node_r, None]
-            embedding_pt[:, :n].index_add_(0, pair_r, weight_r1 * embedding_rt)
-            presence_pt[:, :n].index_add_(0, pair_r, weight_r1 * presence_rt)
+            return pair_r, weight_r1 * embedding_rt, weight_r1 * presence_rt
+
+        limit = limit_of(self.model, f"{self.name}, cells")
+        for some in rows.split(max(1, positions // length)):
+            found = in_halves(weighted, some, lambda rows: len(rows) * length, limit)
+            for pair_r, embedding_rt, presence_rt in found:
+                n = embedding_rt.shape[1]
+                embedding_pt[:, :n].index_add_(0, pair_r, embedding_rt)
+                presence_pt[:, :n].index_add_(0, pair_r, presence_rt)
         f_i, f_b = read_members(self.model, self.layer, members, self.target)
         presence_pt = presence_share(self.layer, presence_pt)
         return DirectionScores.of_parts(embedding_pt, presence_pt, f_i, f_b)

@@ -28,7 +28,9 @@ class AttributionSettings:
         "table" keeps per-gene sums only; "pairs" also writes every pair's scores.
     batch_tokens
         Padded tokens a batch of pairs, per member; for methods that work per cell those of the
-        cells differentiated together, while a batch has many times as many pairs.
+        cells differentiated together, while a batch has many times as many pairs. "auto" takes as
+        many as the memory that is free is estimated to hold. What does not fit after all is done in
+        halves.
     on_error
         What to do with a pair whose scores are NaN or infinite: "stop", or "skip" to leave it out
         and list it.
@@ -47,18 +49,19 @@ class AttributionSettings:
     vocabulary: Literal["category", "all"] = "category"
     normalize: Literal["none", "l2"] = "none"
     save: Literal["table", "pairs"] = "table"
-    batch_tokens: int = 8192
+    batch_tokens: int | Literal["auto"] = 8192
     on_error: Literal["stop", "skip"] = "stop"
     keep_every_s: float = 30.0
 
     def __post_init__(self) -> None:
         for name, least in (("batch_tokens", 1), ("keep_every_s", 0)):
-            if not getattr(self, name) >= least:
+            value = getattr(self, name)
+            if value != "auto" and not value >= least:
                 raise AttributionError(
                     "is too small",
                     where=f"attribution.{name}",
                     expected=f"at least {least}",
-                    found=str(getattr(self, name)),
+                    found=str(value),
                 )
 
     def target(self, category: str, label: str, against: str) -> Target:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig
 
+from gradgene.attribution import AttributionSettings
 from gradgene.commands.attribute_plan import (
     arranged_pairs,
     estimates,
@@ -37,7 +38,7 @@ from gradgene.commands.attribute_tables import (
 from gradgene.commands.binding import build
 from gradgene.commands.options import Options
 from gradgene.commands.workspace import Workspace
-from gradgene.errors import CheckpointError
+from gradgene.errors import CheckpointError, ConfigError
 from gradgene.genes import FlagRules
 from gradgene.store import write_parquet
 
@@ -92,6 +93,35 @@ def check_attribution(work: Workspace) -> None:
     rules.read()
 
 
+def check_tokens(work: Workspace) -> None:
+    """Refuse to choose tokens by memory where several processes must have the same batches.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key.
+    """
+    if work.settings.batch_tokens == "auto" and work.n_processes > 1:
+        raise ConfigError(
+            "is chosen by the memory of one process, and several must agree",
+            where="attribution.batch_tokens",
+            expected=f"a number with trainer.devices={work.cfg.trainer.devices}",
+            found="auto",
+        )
+
+
+def report_tokens(work: Workspace, settings: AttributionSettings, n_tokens: int) -> None:
+    """Note how many tokens at a time it was, and say so where fewer fitted than were asked for."""
+    name, asked = settings.method.name, work.batch_tokens(settings)
+    work.add_metrics({f"attribution/{name}/batch_tokens": n_tokens})
+    if n_tokens < asked:
+        work.noted.setdefault("fitting_tokens", {})[name] = n_tokens
+        work.console.print(
+            f"[yellow]{name}: batches of {asked} tokens did not fit in memory; done with "
+            f"{n_tokens} at a time[/]"
+        )
+
+
 def attribute(work: Workspace) -> None:
     """Gene tables from held-out pairs, and rankings for pruning from training pairs.
 
@@ -99,6 +129,7 @@ def attribute(work: Workspace) -> None:
     not have seen them.
     """
     check_attribution(work)
+    check_tokens(work)
     parts = arranged_pairs(work)
     if work.is_main:
         clear_progress(work, finished=False)
@@ -111,10 +142,12 @@ def attribute(work: Workspace) -> None:
     for split, (cells, plan) in parts.items():
         for settings in work.attributions:
             method = settings.method.name
-            with timed(work, method, split):
+            with timed(work, method, split) as noted:
                 result = attribute_pairs(work, settings, cells, plan, split)
+                noted["fitting_tokens"] = result.batch_tokens
             if not work.is_main:
                 continue
+            report_tokens(work, settings, result.batch_tokens)
             left_out[method, split] = result.left_out
             frames[split] += [r.to_pandas(split) for r in rankings_of(work, settings, result.sums)]
             if split == "test":

@@ -22,8 +22,8 @@ from gradgene.commands.attribute_running import (
     new_sums,
 )
 from gradgene.commands.binding import build
-from gradgene.commands.estimate import Estimate, Pace, measure_pace
-from gradgene.commands.memory import peak_mb
+from gradgene.commands.estimate import Estimate, Pace, measure_pace, most_tokens
+from gradgene.commands.memory import free_mb, peak_mb
 from gradgene.commands.workspace import Workspace
 from gradgene.lit import Explained, PlannedPairs, pair_batches
 from gradgene.pairs import BaselineStrategy, PairPlan, PairSampler
@@ -83,8 +83,12 @@ def write_plan(work: Workspace, parts: Parts, found: Estimates) -> None:
     write_parquet(pd.concat(tables, ignore_index=True), folder / "plan.parquet")
     write_parquet(pd.concat(strata, ignore_index=True), folder / "strata.parquet")
     told: dict[str, dict[str, dict[str, Any]]] = {}
+    tokens = {settings.method.name: work.batch_tokens(settings) for settings in work.attributions}
     for (method, split), estimate in found.items():
-        one = told.setdefault(method, {})[split] = {"n_pairs": len(plans[split])}
+        one = told.setdefault(method, {})[split] = {
+            "n_pairs": len(plans[split]),
+            "batch_tokens": tokens[method],
+        }
         if estimate is None:
             one["from_cache"] = True
         else:
@@ -99,20 +103,23 @@ def write_plan(work: Workspace, parts: Parts, found: Estimates) -> None:
 def estimates(work: Workspace, parts: Parts) -> Estimates:
     """Method and split -> what it will take; measured on test pairs, for both splits.
 
-    What was estimated before an interruption is not measured again, and what is in the cache not at
-    all.
+    What was estimated before an interruption is not measured again, nor are tokens a batch chosen
+    again: what was done is kept batch by batch. What is in the cache is not measured at all.
     """
     kept = _kept_estimates(work)
     found: Estimates = {}
     for settings in work.attributions:
         name, pace = settings.method.name, None
+        if settings.batch_tokens == "auto" and (name, "test") not in kept:
+            pace = _pace(work, settings, *parts["test"])
+            choose_tokens(work, settings, pace, *parts["test"])
         for split, (cells, plan) in parts.items():
             if (name, split) not in kept:
                 batches = pair_batches(
                     cells,
                     work.loaded.tokenizer,
                     plan,
-                    settings.batch_tokens,
+                    work.batch_tokens(settings),
                     per_cell=settings.method.per_cell,
                 )
                 if attributed_before(work, settings, batches, split):
@@ -124,11 +131,27 @@ def estimates(work: Workspace, parts: Parts) -> Estimates:
     return found
 
 
+def choose_tokens(
+    work: Workspace, settings: AttributionSettings, pace: Pace, cells: Cells, plan: PairPlan
+) -> None:
+    """Take as many tokens a batch as the memory that is free is estimated to hold, and say so."""
+    method, free = settings.method, free_mb(work.device)
+    batches = pair_batches(
+        cells, work.loaded.tokenizer, plan, work.batch_tokens(settings), per_cell=method.per_cell
+    )
+    tokens = most_tokens(pace, batches, work.device, free)
+    work.chosen_tokens[method.name] = tokens
+    work.console.print(
+        f"{method.name}: attribution.batch_tokens=auto takes {tokens}, as {free:.0f} MB are free"
+    )
+
+
 @contextmanager
-def timed(work: Workspace, method: str, split: str) -> Iterator[None]:
-    """Note in `plan.json` how long it really took and the highest memory so far."""
+def timed(work: Workspace, method: str, split: str) -> Iterator[dict[str, Any]]:
+    """Note in `plan.json` how long it took, the highest memory so far, and what is yielded."""
     started = time.perf_counter()
-    yield
+    noted: dict[str, Any] = {}
+    yield noted
     if not work.is_main:
         return
     file = work.folder / "attributions" / "plan.json"
@@ -136,6 +159,7 @@ def timed(work: Workspace, method: str, split: str) -> Iterator[None]:
     told[method][split] |= {
         "seconds": round(time.perf_counter() - started, 3),
         "peak_mb": round(peak_mb()),
+        **noted,
     }
     write_json(told, file)
 
@@ -144,7 +168,7 @@ def _pace(work: Workspace, settings: AttributionSettings, cells: Cells, plan: Pa
     """Measure a method on the pairs of a plan, from tokens to sums."""
     tokenizer = work.loaded.tokenizer
     per_cell = settings.method.per_cell
-    batches = pair_batches(cells, tokenizer, plan, settings.batch_tokens, per_cell=per_cell)
+    batches = pair_batches(cells, tokenizer, plan, work.batch_tokens(settings), per_cell=per_cell)
     served = PlannedPairs(cells, tokenizer, plan)
     module, sums = module_of(work, settings), new_sums(work, settings, cells, plan)
     sums = sums.to(work.device)

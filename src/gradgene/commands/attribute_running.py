@@ -26,6 +26,7 @@ from gradgene.genes import (
     PairDesign,
     default_importance,
 )
+from gradgene.halving import limit_of
 from gradgene.lit import (
     AttributionCollector,
     Keeping,
@@ -34,6 +35,8 @@ from gradgene.lit import (
     pair_loader,
     rank_and_world,
 )
+from gradgene.lit.distributed import gathered
+from gradgene.lit.pairs import PER_CELL
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BaselineStrategy, PairPlan
 from gradgene.provenance import program_hash, settings_hash
@@ -67,11 +70,14 @@ class Attributed:
         The ledger: one row a pair that has scores, in plan order.
     left_out
         Pairs without finite scores: `pair, input, baseline, reason`.
+    batch_tokens
+        Tokens at a time that fitted in memory in every process: as configured, or fewer.
     """
 
     sums: GeneSums
     pairs: pd.DataFrame
     left_out: pd.DataFrame
+    batch_tokens: int
 
 
 def attribute_pairs(
@@ -86,7 +92,7 @@ def attribute_pairs(
     """
     loaded, method = work.loaded, settings.method
     loader = pair_loader(
-        cells, loaded.tokenizer, plan, settings.batch_tokens, per_cell=method.per_cell
+        cells, loaded.tokenizer, plan, work.batch_tokens(settings), per_cell=method.per_cell
     )
     batches = loader.sampler
     assert isinstance(batches, PairBatches)
@@ -113,11 +119,24 @@ def attribute_pairs(
             work.console.print(f"[yellow]{method.name}: begun anew, because {collector.note}[/]")
         collector.finish()
         pairs = collector.pairs()  # of all processes: each has kept its sums by now
-    attributed = Attributed(sums.gene_sums(), pairs, collector.left_out())
+    fitted = min(gathered(fitting_tokens(work, settings)))
+    attributed = Attributed(sums.gene_sums(), pairs, collector.left_out(), fitted)
     if collector.shards is not None and work.is_main:
         skipped = [int(pair) for pair in attributed.left_out["pair"]]
         merge_manifests(collector.shards.folder, rank_and_world()[1], len(plan), skipped)
     return attributed
+
+
+def fitting_tokens(work: Workspace, settings: AttributionSettings) -> int:
+    """Tokens at a time that this process went on with, where more did not fit in memory."""
+    method, asked = settings.method, work.batch_tokens(settings)
+    pairs, cells = (
+        limit_of(work.loaded.model, name).tokens or asked
+        for name in (method.name, f"{method.name}, cells")
+    )
+    if method.per_cell and limit_of(work.loaded.model, method.name).tokens:
+        pairs = max(1, pairs // PER_CELL)
+    return min(asked, pairs, cells)
 
 
 def module_of(
@@ -140,7 +159,7 @@ def module_of(
         build(work.cfg.objective),
     )
     module.explain_with(
-        settings.method,
+        settings.method.holding(work.batch_tokens(settings)),
         settings.target(facts.target, facts.input, facts.baseline),
         build(work.cfg.baseline),
         on_error or settings.on_error,

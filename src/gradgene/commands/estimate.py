@@ -15,7 +15,7 @@ from scipy.optimize import nnls
 from gradgene.commands.memory import peak_mb, resident_mb
 from gradgene.lit import PairBatches
 
-__all__ = ["Estimate", "Pace", "measure_pace"]
+__all__ = ["Estimate", "Pace", "measure_pace", "most_tokens"]
 
 #: What a probe may take: so many seconds, or this share of the whole work where that is more.
 PROBE_S, PROBE_SHARE = 0.5, 0.02
@@ -24,6 +24,11 @@ BYTES_A_POSITION = 260
 #: What large batches and the trainer hold that probes do not show (measured: 84 to 107 MB).
 NOT_SEEN_MB = 100
 MB = 1024 * 1024
+#: Budgets that are tried; a processor is not faster with more than 8192, a GPU with more than the
+#: most.
+LEAST_TOKENS, MOST_TOKENS = 1024, {"cpu": 8192, "cuda": 65536}
+#: The share of the free memory that a method may take.
+FREE_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,14 @@ class Pace:
     def of(self, batches: PairBatches, world: int = 1) -> Estimate:
         """The estimate for all batches, shared by `world` processes; memory is that of one."""
         seconds = sum(float(work_of(batches, pairs) @ self.weights) for pairs in batches.batches)
+        grown = self.grown_mb(batches)
+        return Estimate(seconds / world, max(self.base_mb + grown, peak_mb()) + NOT_SEEN_MB)
+
+    def grown_mb(self, batches: PairBatches) -> float:
+        """Memory that comes with the largest of the batches."""
         largest = max(_memory_positions(batches, pairs) for pairs in batches.batches)
         pairwise = max(_positions(batches, pairs) for pairs in batches.batches)
-        grown = largest * self.mb_a_position + pairwise * BYTES_A_POSITION / MB
-        return Estimate(seconds / world, max(self.base_mb + grown, peak_mb()) + NOT_SEEN_MB)
+        return largest * self.mb_a_position + pairwise * BYTES_A_POSITION / MB
 
 
 def measure_pace(
@@ -99,6 +108,27 @@ def measure_pace(
         grown_mb = max(0.0, large_mb[0] - start_mb) / large
     once_mb = max(0.0, small_mb[0] - start_mb - small * grown_mb)
     return Pace(_fitted(batches, probes), grown_mb, start_mb + once_mb + state_mb)
+
+
+def most_tokens(pace: Pace, batches: PairBatches, device: str, free: float) -> int:
+    """The largest power of two for `batch_tokens` whose batches are estimated to fit.
+
+    Parameters
+    ----------
+    pace
+        Of the method.
+    batches
+        The pairs in batches of any size.
+    free
+        MB of memory that are free on the device; a share of it is left alone.
+    """
+    tokens = MOST_TOKENS[device]
+    while tokens > LEAST_TOKENS:
+        made = PairBatches(batches.plan, batches.length_n, tokens, batches.per_cell)
+        if pace.grown_mb(made) + NOT_SEEN_MB <= FREE_SHARE * free:
+            break
+        tokens //= 2
+    return tokens
 
 
 def _n_pairs(pair_s: float, n_planned: int) -> int:

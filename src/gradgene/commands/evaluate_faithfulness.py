@@ -90,7 +90,7 @@ def measure_faithfulness(work: Workspace, settings: Faithfulness) -> None:
     tokenizer, order = work.loaded.tokenizer, []
     served = PlannedPairs(cells, tokenizer, plan)
     searched_p = np.random.default_rng(work.facts.seed).permutation(len(plan)) < settings.n_searched
-    batches = [*pair_batches(cells, tokenizer, plan, work.settings.batch_tokens)]
+    batches = [*pair_batches(cells, tokenizer, plan, work.batch_tokens(work.settings))]
     with work.console.status(f"faithfulness of {len(plan)} pairs"):
         for pairs in batches:
             blended = served[pairs].to(work.device)

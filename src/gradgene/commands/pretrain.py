@@ -27,6 +27,7 @@ from gradgene.commands.facts import RunFacts
 from gradgene.commands.options import Options
 from gradgene.commands.run_folder import RunFolder, deciding, interruptible, stamp
 from gradgene.errors import ConfigError
+from gradgene.halving import tried
 from gradgene.lit import MaskedTokens, PretrainingModule, StepHistory, StreamDataModule
 from gradgene.provenance import provenance, settings_hash
 from gradgene.seeding import seed_everything
@@ -139,7 +140,15 @@ def pretrain(work: PretrainingRun) -> None:
     report = report_data(work)
     if work.is_main:
         write_json(report, work.folder / "data_report.json")
-    fit(work)
+    if not tried(lambda: fit(work)):
+        tokens = work.cfg.data.batch_tokens
+        raise ConfigError(
+            "a batch of the pretraining does not fit in memory",
+            where="data.batch_tokens",
+            found=str(tokens),
+            fix=f"begin in another folder with data.batch_tokens={max(1, tokens // 2)} "
+            f"trainer.accumulate_grad_batches={2 * work.cfg.trainer.accumulate_grad_batches}",
+        )
     if not work.is_main:
         return
     lines = [line for line in read_json_lines(work.folder / "training.jsonl") if "val/loss" in line]

@@ -70,6 +70,7 @@ class RunFolder(ABC):
         self.cfg, self.folder = cfg, output_dir
         self.is_main = getattr(rank_zero_only, "rank", 0) == 0
         self.console = Console(soft_wrap=True, quiet=not self.is_main)
+        self.noted: dict[str, Any] = {}  # what the stage adds to its line of `progress.jsonl`
         self.loggers: list[SafeLogger] = []  # of the stage that is being done; see `tracked`
         several = any(cfg.trainer.get(key, 1) != 1 for key in ("devices", "num_nodes"))
         self.company = Company(
@@ -162,6 +163,7 @@ class RunFolder(ABC):
         order = [*self.METRICS]
         for later in order[order.index(name) :]:
             self._drop_metrics(self.METRICS[later])
+        self.noted = {}
         with self.cached(name) as found:
             if found is None:
                 if shared:
@@ -175,6 +177,7 @@ class RunFolder(ABC):
             "peak_memory_mb": round(peak_mb()),
             "key": self.key(name),
             **({} if found is None else {"from_cache": True, "made_by": found.facts["made_by"]}),
+            **self.noted,
         }
         append_json_line(line, self.folder / "progress.jsonl")
         self._unfinished(name).unlink()

@@ -72,7 +72,7 @@ def explained_pairs(
     on_error: Literal["raise", "skip"] = "skip" if settings.on_error == "skip" else "raise"
     module = module_of(work, settings, model, on_error)
     batches = pair_batches(
-        cells, tokenizer, plan, settings.batch_tokens, per_cell=settings.method.per_cell
+        cells, tokenizer, plan, work.batch_tokens(settings), per_cell=settings.method.per_cell
     )
     served = PlannedPairs(cells, tokenizer, plan)
     for pairs in batches:

@@ -96,7 +96,9 @@ def refuse_without_sweep(overrides: Sequence[str]) -> None:
         if key == "hydra.mode":
             raise ConfigError("is set by -m", where=override, fix="add -m for a sweep")
         if key == "sweep" and value != "null":
-            raise ConfigError("is for many jobs, and one was asked for", where=override, fix="add -m")
+            raise ConfigError(
+                "is for many jobs, and one was asked for", where=override, fix="add -m"
+            )
 
 
 def _refuse_sweep_of_sweeps(given: Sequence[Override]) -> None:

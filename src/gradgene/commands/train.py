@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from omegaconf import DictConfig
 
 from gradgene.checkpoints import ModelFacts, load_checkpoint, save_folder
 from gradgene.commands.binding import build
 from gradgene.commands.options import Options
 from gradgene.commands.run_folder import interruptible
+from gradgene.commands.train_batches import TrainingBatches
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError
 from gradgene.evaluation import (
@@ -22,6 +25,7 @@ from gradgene.evaluation import (
     quality_by_donor,
     tempered,
 )
+from gradgene.halving import tried
 from gradgene.lit import FineTuning, HistoryCallback, PhenotypeModule, with_head
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.provenance import settings_hash
@@ -48,13 +52,13 @@ def train(work: Workspace) -> None:
     """Fit, calibrate the best checkpoint, judge it on held-out cells and export it as a folder."""
     report_data(work)
     given = work.cfg.checkpoint.path is not None
-    if not given:
-        fit(work)
+    batches = None if given else fit(work)
     if not work.is_main:
         return
-    if given:
+    if batches is None:
         judge(work, work.loaded.model)
         return
+    batches.note(work)
     best = load_checkpoint(work.checkpoint)
     model = best.model.to(work.device)
     validated = best_epoch(work)
@@ -64,8 +68,12 @@ def train(work: Workspace) -> None:
     save_folder(model, best.tokenizer, hf, best.trained_on, model_facts(work, metrics))
 
 
-def fit(work: Workspace) -> None:
-    """Run Lightning's fit, from the last checkpoint where one is left from an interruption."""
+def fit(work: Workspace) -> TrainingBatches:
+    """Run Lightning's fit, and say with which batches.
+
+    Where one does not fit in memory they are halved, with as many cells a step as before, and the
+    training goes on from the last checkpoint, or begins anew where there is none.
+    """
     data = work.data
     if not data.split.validation_n.size:
         raise ConfigError(
@@ -74,7 +82,17 @@ def fit(work: Workspace) -> None:
             found=f"{data.validation} of {data.split.train_n.size} cells",
             fix="raise data.validation",
         )
-    module = phenotype_module(work)
+    batches, random = TrainingBatches.of(work), torch.get_rng_state()
+    while not tried(partial(fit_with, work, batches)):
+        batches = batches.halved(work)
+        torch.set_rng_state(random)  # the same weights to begin with
+    return batches
+
+
+def fit_with(work: Workspace, batches: TrainingBatches) -> None:
+    """Run Lightning's fit, from the last checkpoint where one is left from an interruption."""
+    data, module = work.data, phenotype_module(work)
+    setattr(data, batches.unit, batches.size)
     folder = work.folder / "checkpoints"
     callbacks = build(work.cfg.callbacks)
     if "checkpoint" in callbacks:
@@ -86,6 +104,7 @@ def fit(work: Workspace) -> None:
         work.trainer(
             logger=work.loggers or False,
             callbacks=[*callbacks.values(), HistoryCallback(work.folder / "training.csv")],
+            accumulate_grad_batches=batches.accumulated,
         ).fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
 
 

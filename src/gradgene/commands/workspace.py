@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -51,6 +52,8 @@ SECTIONS = {
     "prune": ("pruning", "ranking"),
     "evaluate": ("evaluation",),
 }
+#: Tokens a batch of pairs before any are chosen by memory.
+BATCH_TOKENS = 8192
 #: Facts of a study that change no number of the trained model.
 NOT_FOR_TRAINING = ("name", "compare", "match_on", "by", "batch")
 
@@ -72,7 +75,7 @@ class Workspace(RunFolder):
     """
 
     METRICS: ClassVar = {
-        "train": ("val/", "test/", "calibration/"),
+        "train": ("train/", "val/", "test/", "calibration/"),
         "attribute": ("pairs/", "attribution/"),
         "prune": ("pruning/",),
         "evaluate": (
@@ -92,12 +95,26 @@ class Workspace(RunFolder):
         leaves = {leaf.method.name: leaf for leaf in named}
         leaves.pop(self.settings.method.name, None)
         self.compared = list(leaves.values())
+        self.chosen_tokens: dict[str, int] = {}
         seed_everything(self.facts.seed)
 
     @property
     def attributions(self) -> list[AttributionSettings]:
         """The main attribution and then the compared ones."""
         return [self.settings, *self.compared]
+
+    def batch_tokens(self, settings: AttributionSettings) -> int:
+        """Padded tokens a batch; for "auto" what was chosen here by memory, noted in `plan.json`.
+
+        8192 where none was yet.
+        """
+        if settings.batch_tokens != "auto":
+            return settings.batch_tokens
+        name, file = settings.method.name, self.folder / "attributions" / "plan.json"
+        if name not in self.chosen_tokens and file.is_file():
+            planned = json.loads(file.read_text()).get(name, {}).get("test", {})
+            self.chosen_tokens[name] = int(planned.get("batch_tokens", BATCH_TOKENS))
+        return self.chosen_tokens.get(name, BATCH_TOKENS)
 
     @property
     def checkpoint(self) -> Path:

@@ -16,6 +16,7 @@ import torch
 from gradgene.attribution import Attribution
 from gradgene.errors import AttributionError
 from gradgene.genes import GeneSumsMetric
+from gradgene.halving import TooLargeError
 from gradgene.lit.batches import rank_and_world
 from gradgene.lit.distributed import gathered
 from gradgene.lit.explaining import Explained, reason
@@ -120,12 +121,13 @@ class AttributionCollector(lightning.Callback):
         Raises
         ------
         AttributionError
-            For a pair without finite scores, in one process; several stop first, see `finish`.
+            For a pair without finite scores, or one that does not fit in memory, in one process;
+        several stop first, see `finish`.
         """
         pairs = self.batches[batch_idx]
         if isinstance(outputs, Attribution):
             outputs = Explained(batch, outputs, [*range(len(pairs))], {})
-        if outputs.errors and not pl_module.explanation.skips:
+        if outputs.too_large or (outputs.errors and not pl_module.explanation.skips):
             self._stop(self._error(pl_module.explanation.method, pairs, outputs))
             return
         self.failed += [
@@ -211,6 +213,15 @@ class AttributionCollector(lightning.Callback):
         (position, error), *_ = outputs.errors.items()
         row = self.plan.table.iloc[int(pairs[position])]
         layer = getattr(method, "layer", None)
+        if isinstance(error, TooLargeError):
+            return AttributionError(
+                f"pair {row['pair']} does not fit in memory even alone",
+                where=f"attribution.method={method.name}",
+                found=f"input {row['input']!r}, baseline {row['baseline']!r}: {error.n_tokens} "
+                "tokens together",
+                fix="use a machine or a GPU (trainer=gpu) with more memory, a smaller model, or a "
+                "method that holds less, such as attribution=grad_x_delta",
+            )
         return AttributionError(
             f"pair {row['pair']} has no finite scores",
             where=f"attribution.method={method.name}" + (f", layer={layer}" if layer else ""),

@@ -20,7 +20,8 @@ from torchmetrics.classification import (
 from gradgene.attribution import Attribution, AttributionMethod, Target
 from gradgene.cells import CellSchema
 from gradgene.errors import AttributionError
-from gradgene.lit.explaining import Explained, explain_possible
+from gradgene.halving import limit_of
+from gradgene.lit.explaining import Explained, explain_fitting, explain_possible
 from gradgene.lit.finetuning import FineTuning, freeze, prepare
 from gradgene.lit.objective import MaskedTarget
 from gradgene.lit.schedule import warmup_cosine
@@ -206,6 +207,9 @@ class PhenotypeModule(lightning.LightningModule):
     def predict_step(self, batch: BlendedBatch, batch_idx: int) -> Attribution | Explained:
         """Attribute a batch of pairs in both directions, in inference mode as well.
 
+        A batch that does not fit in memory is explained in halves, and so are those after it where
+        they are as large.
+
         Scores are those of the weights as they are, in their own precision: autocast
         (`precision="bf16-mixed"`) changes nothing, while a plugin or wrapper that converts weights
         (`bf16-true`, quantisation) has them explained as converted, rounding and all.
@@ -214,13 +218,20 @@ class PhenotypeModule(lightning.LightningModule):
         ------
         AttributionError
             If `explain_with` was not called, or under "raise" for scores that are not finite.
+        TooLargeError
+            Under "raise" for a pair that does not fit in memory alone.
         """
         if self.explanation is None:
             raise AttributionError("call explain_with(...) before trainer.predict")
         how = self.explanation
 
-        def explain(pairs: BlendedBatch) -> Attribution:
+        limit = limit_of(self.model, how.method.name)
+
+        def attribute(pairs: BlendedBatch) -> Attribution:
             return how.method.attribute(self.model, pairs, how.target, how.baseline)
+
+        def explain(pairs: BlendedBatch) -> Attribution:
+            return explain_fitting(attribute, pairs, limit)
 
         if how.on_error == "raise":
             return explain(batch)

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradgene.halving import in_halves, limit_of
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pruning.cutting import CellCuts, Cuts
 from gradgene.pruning.nested import nested_groups, read_nested
-from gradgene.tokens import TokenBatch, length_batches, mask_category
+from gradgene.tokens import TokenBatch, length_batches, mask_category, padded
 
 __all__ = ["Nothing", "Predictions", "Progress", "Track", "predict", "predict_cuts"]
 
@@ -23,6 +24,8 @@ __all__ = ["Nothing", "Predictions", "Progress", "Track", "predict", "predict_cu
 Track = Callable[[Sequence[Any]], Iterable[Any]]
 #: Logits of some cuts of cells for a category.
 Read = Callable[[PhenotypeGeneTransformer, CellCuts, Cuts, str], Tensor]
+#: What it is called where it does not fit in memory.
+PREDICTION = "prediction"
 #: Batches, or groups of nested cuts, whose probabilities are kept together.
 JOBS_A_PIECE = 32
 
@@ -83,17 +86,26 @@ def predict(
 ) -> Predictions:
     """Mask `category` in every cell and predict it; rows as in `tokens`.
 
-    The model must be in evaluation mode. Raises `TokenError` for an unknown category.
+    The model must be in evaluation mode. What does not fit in memory is done in halves. Raises
+    `TokenError` for an unknown category.
     """
     vocabulary = model.vocabulary
     ids = list(vocabulary.label_ids(category))
     device = next(model.parameters()).device
     masked, _ = mask_category(tokens, vocabulary, category)
     probabilities = torch.empty(len(tokens), len(ids))
-    for rows in length_batches(tokens.n_tokens_n, batch_tokens):
+    n_tokens_n = tokens.n_tokens_n
+
+    def read(rows: Tensor) -> Tensor:
         batch = masked.take(rows).to(device)
         logits_nv = model.read(model.embed(batch), batch.attention_mask_nt, category)
-        probabilities[rows] = _probabilities(logits_nv, ids).cpu()
+        return _probabilities(logits_nv, ids).cpu()
+
+    for rows in length_batches(n_tokens_n, batch_tokens):
+        found = in_halves(
+            read, rows, lambda some: padded(n_tokens_n[some]), limit_of(model, PREDICTION)
+        )
+        probabilities[rows] = torch.cat(found)
     return Predictions(probabilities.numpy(), vocabulary.categories[category])
 
 
@@ -112,7 +124,7 @@ def predict_cuts(
 
     Cuts of all cells, orders and lengths go into one list, of which equal ones are predicted once
     and those of similar length together, so that there is next to no padding. Where that is faster,
-    all cuts of a cell by an order share the work that they have in common (see `nested`).
+    all cuts of a cell by an order share work (see `nested`). What does not fit in memory is halved.
 
     Parameters
     ----------
@@ -139,23 +151,20 @@ def predict_cuts(
     first, which = cells.distinct(cuts)
     masked, _ = mask_category(cells.tokens, model.vocabulary, category)
     cells, cuts = replace(cells, tokens=masked), cuts.take(first)
-    if progress is None:
-        progress, parts = Nothing(), [_Part("", torch.arange(len(cuts)), cells, cuts)]
-    else:
-        parts = _parts(cells, cuts, batch_tokens, progress)
+    parts, progress = _parts(cells, cuts, batch_tokens, progress), progress or Nothing()
     distinct_vc = np.empty((len(cuts), n_labels), dtype=np.float32)
     for part in parts:
         if part.known_vc is not None:
             distinct_vc[part.at_v] = part.known_vc
     todo = [(part, piece) for part in parts for piece in part.pieces(model, batch_tokens)]
-    on_device = cells.to(next(model.parameters()).device)
     n_left = Counter(part.name for part, _ in todo)
+    on_device = cells.to(next(model.parameters()).device)
     for part, piece in track(todo):
-        kept_vc = progress.read(piece.name)
-        if kept_vc is None:
-            kept_vc = _predicted(model, on_device, part, piece, category)
-            progress.write(piece.name, kept_vc)
-        distinct_vc[part.at_v[piece.at_v]] = kept_vc
+        piece_vc = progress.read(piece.name)
+        if piece_vc is None:
+            piece_vc = _predicted(model, on_device, part, piece, category)
+            progress.write(piece.name, piece_vc)
+        distinct_vc[part.at_v[piece.at_v]] = piece_vc
         n_left[part.name] -= 1
         if not n_left[part.name]:  # of several processes, the one that has seen them all
             progress.share(part.name, distinct_vc[part.at_v])
@@ -169,7 +178,7 @@ def _predicted(
     ids, device = list(model.vocabulary.label_ids(category)), on_device.place_og.device
     here = replace(on_device, place_og=part.cells.place_og.to(device))
     shown = part.cuts.to(device)
-    logits = (read(model, here, shown.take(at.to(device)), category) for read, at in piece.jobs)
+    logits = (x_nv for job in piece.jobs for x_nv in _read(model, here, shown, category, job))
     return torch.cat([_probabilities(x_nv, ids) for x_nv in logits]).cpu().numpy()
 
 
@@ -214,8 +223,15 @@ class _Part:
         ]
 
 
-def _parts(cells: CellCuts, cuts: Cuts, batch_tokens: int, progress: Progress) -> list[_Part]:
-    """The cuts by each order, with names that say all that decides them but the model."""
+def _parts(
+    cells: CellCuts, cuts: Cuts, batch_tokens: int, progress: Progress | None
+) -> list[_Part]:
+    """The cuts by each order, with names that say all that decides them but the model.
+
+    All in one where nothing is kept of them.
+    """
+    if progress is None:
+        return [_Part("", torch.arange(len(cuts)), cells, cuts)]
     tokens, parts = cells.tokens_digest(), []
     for order in cuts.order_v.unique().tolist():
         at_v = (cuts.order_v == order).nonzero()[:, 0]
@@ -243,6 +259,26 @@ def _jobs(
     batches = length_batches(cells.n_tokens(cuts.take(alone)), batch_tokens)
     jobs: list[tuple[Read, Tensor]] = [(read_nested, group) for group in together]
     return [*jobs, *((_read_shown, alone[rows]) for rows in batches)]
+
+
+def _read(
+    model: PhenotypeGeneTransformer,
+    cells: CellCuts,
+    cuts: Cuts,
+    category: str,
+    job: tuple[Read, Tensor],
+) -> list[Tensor]:
+    """Logits of the cuts of a job, in as few pieces as fit in memory."""
+    read, at_v = job
+    device = cuts.row_v.device
+
+    def some(v: Tensor) -> Tensor:
+        return read(model, cells, cuts.take(v.to(device)), category)
+
+    def n_tokens(v: Tensor) -> int:
+        return padded(cells.n_tokens(cuts.take(v.to(device))))
+
+    return in_halves(some, at_v, n_tokens, limit_of(model, PREDICTION))
 
 
 def _read_shown(

@@ -1,7 +1,7 @@
 """Cells in, integer tokens out: vocabulary, tokenizer, batches and masking."""
 
 from gradgene.tokens.batch import TokenBatch, mask_category
-from gradgene.tokens.batching import length_batches
+from gradgene.tokens.batching import length_batches, padded
 from gradgene.tokens.bins import Binning, Bins
 from gradgene.tokens.layout import CLS, EOS, MASK, PAD, Layout, TokenIds
 from gradgene.tokens.tokenizer import Tokenizer
@@ -23,4 +23,5 @@ __all__ = [
     "Vocabulary",
     "length_batches",
     "mask_category",
+    "padded",
 ]

@@ -9,10 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["length_batches"]
+__all__ = ["length_batches", "padded"]
 
 #: In shuffled batches lengths are blurred by up to this share, so that cells change company.
 SPREAD = 0.05
+
+
+def padded(n_tokens_n: Tensor) -> int:
+    """Tokens of cells of these lengths in one batch, padding included."""
+    return len(n_tokens_n) * int(n_tokens_n.max())
 
 
 def length_batches(

@@ -12,6 +12,7 @@ from gradgene.errors import AttributionError
 from gradgene.evaluation import Infidelity, infidelity, random_swaps
 from tests.attribution.toys import MARGIN, blended_pairs, everything, random_model, same
 from tests.evaluation.faithfulness.linear import contributions, linear, pair, scored
+from tests.small_memory import SmallMemory
 
 MODEL = linear(3, -1, 2, 5, -4, 1, 0.5, 2, -3, 1, 1, 1)
 
@@ -95,3 +96,14 @@ def test_scores_without_a_sum_are_refused() -> None:
     swaps = random_swaps(MODEL, blended, MARGIN, n_sets=1)
     with pytest.raises(AttributionError, match="shape"):
         infidelity(swaps, torch.zeros(2, 2))
+
+
+def test_mixtures_that_do_not_fit_in_memory_are_read_in_halves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, blended = random_model(), blended_pairs(5)
+    swaps = random_swaps(model, blended, MARGIN, seed=3)
+    memory = SmallMemory(monkeypatch, 3 * blended.gene_ids_pt.shape[1])
+    again = random_swaps(model, blended, MARGIN, seed=3)
+    assert memory.failed and memory.done
+    torch.testing.assert_close(swaps.fall_kp, again.fall_kp, rtol=1e-10, atol=1e-10)

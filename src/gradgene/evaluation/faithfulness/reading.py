@@ -11,10 +11,11 @@ from torch import Tensor
 
 from gradgene.attribution import BoundTarget, Target
 from gradgene.attribution.members import Members, embed_members, read_at
+from gradgene.halving import in_halves, limit_of
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.modes import explaining
 from gradgene.pairs import BlendedBatch
-from gradgene.tokens import length_batches, mask_category
+from gradgene.tokens import length_batches, mask_category, padded
 
 __all__ = ["PairReader", "reading"]
 
@@ -49,17 +50,27 @@ class PairReader:
         """f (swaps, pairs) float64 on the CPU, of the inputs with the baselines' state there.
 
         Tokens that neither member has at a position cost nothing, so that removing genes, the
-        baseline being without them, makes the reading cheaper.
+        baseline being without them, makes the reading cheaper. What does not fit in memory is
+        done in halves.
         """
         n_swaps, n_pairs, _ = swapped_kpt.shape
         n_tokens_kp = torch.where(
             swapped_kpt, self.members.mask_baseline_pt, self.members.mask_input_pt
         ).sum(dim=2)
-        f_r = torch.zeros(n_swaps * n_pairs, dtype=torch.float64)
-        for batch in length_batches(n_tokens_kp.flatten(), self.batch_tokens):
-            row = batch.to(swapped_kpt.device)
+        n_tokens_r = n_tokens_kp.flatten()
+        limit = limit_of(self.model, "mixtures of pairs")
+
+        def read(some: Tensor) -> Tensor:
+            row = some.to(swapped_kpt.device)
             pair = row % n_pairs
-            f_r[batch] = self._read(pair, swapped_kpt[row // n_pairs, pair]).double().cpu()
+            return self._read(pair, swapped_kpt[row // n_pairs, pair]).double().cpu()
+
+        def n_tokens(some: Tensor) -> int:
+            return padded(n_tokens_r[some.to(n_tokens_r.device)])
+
+        f_r = torch.zeros(n_swaps * n_pairs, dtype=torch.float64)
+        for batch in length_batches(n_tokens_r, self.batch_tokens):
+            f_r[batch] = torch.cat(in_halves(read, batch, n_tokens, limit))
         return f_r.reshape(n_swaps, n_pairs)
 
     def _read(self, pair_r: Tensor, swapped_rt: Tensor) -> Tensor:
