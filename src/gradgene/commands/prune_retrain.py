@@ -111,19 +111,31 @@ def without_genes(cells: Cells, keep_g: np.ndarray) -> Cells:
 
 
 def _retrained(work: Workspace, settings: PruningSettings, keep_g: np.ndarray) -> pd.DataFrame:
-    """The metrics of a model trained without some genes: read, or trained and judged now."""
+    """The metrics of a model trained without some genes: read, or trained and judged now.
+
+    Studies of other rankings remove the same genes by the same controls, and share the trainings.
+    """
     key = settings_hash([work.key("train"), np.packbits(keep_g).tobytes().hex()])
     folder = work.folder / "pruning" / "retrain" / key[:16]
     file = folder / "judged.parquet"
     if file.is_file():
         return pd.read_parquet(file)
-    again = _smaller(work, folder, keep_g)
-    fit(again)
-    model = load_checkpoint(again.checkpoint).model.to(work.device)
-    found = _judge(work, settings, model, again.data)
-    write_parquet(found, file)
-    shutil.rmtree(folder / "checkpoints")
-    return found
+
+    def judged() -> list[Path]:
+        return [file] if file.is_file() else []
+
+    def waits() -> None:
+        work.console.print("another job is training without these genes, waiting for it")
+
+    address = work.cache.address("retrained", key, work.device)
+    with work.cache.shared(address, folder, judged, waits) as found:
+        if found is None:
+            again = _smaller(work, folder, keep_g)
+            fit(again)
+            model = load_checkpoint(again.checkpoint).model.to(work.device)
+            write_parquet(_judge(work, settings, model, again.data), file)
+            shutil.rmtree(folder / "checkpoints")
+    return pd.read_parquet(file)
 
 
 def _smaller(work: Workspace, folder: Path, keep_g: np.ndarray) -> Workspace:
