@@ -215,8 +215,11 @@ def test_no_pair_has_finite_scores(
 
 
 @pytest.mark.slow
-def test_killed_and_given_again(cells_file: Path, trained: Path, tmp_path: Path) -> None:
+def test_killed_and_given_again(
+    cells_file: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The command itself, a few times; tests/integration/killing.py does it often."""
+    monkeypatch.setenv("GRADGENE_CACHE", "")  # which has what was done as a whole
     more = (*PIECEMEAL, "attribution.save=pairs", "study.compare=[gradient_shap]")
     assert main(line(cells_file, tmp_path / "whole", trained, *more)) == 0
     expected = results(tmp_path / "whole")

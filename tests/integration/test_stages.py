@@ -42,7 +42,8 @@ def folder(trained: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_stages_as_commands_make_a_study(cells_file, tmp_path, no_figures):
+def test_stages_as_commands_make_a_study(cells_file, tmp_path, no_figures, monkeypatch):
+    monkeypatch.setenv("GRADGENE_CACHE", "")  # the study would have all from the commands
     stages, study = tmp_path / "stages", tmp_path / "study"
     run_all_stages(cells_file, stages, *QUICK)
     assert main(["study", *words(cells_file, study, *QUICK)]) == 0

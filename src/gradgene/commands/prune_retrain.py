@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -121,21 +122,31 @@ def _retrained(
 ) -> pd.DataFrame | None:
     """The metrics of a model trained without some genes: read, or trained and judged now.
 
+    Studies of other rankings remove the same genes by the same controls, and share the trainings.
     None in a process that only helped to train.
     """
     key = settings_hash([work.key("train"), np.packbits(keep_g).tobytes().hex()])
     folder = work.folder / "pruning" / "retrain" / key[:16]
     file = folder / "judged.parquet"
-    if work.company.agreed(file.is_file()):
-        return pd.read_parquet(file) if work.is_main else None
-    again = _smaller(work, folder, keep_g)
-    fit(again)
-    if not work.is_main:
-        return None
-    model = load_checkpoint(again.checkpoint).model.to(work.device)
-    found = _judge(work, settings, model, again.data)
-    write_parquet(found, file)
-    shutil.rmtree(folder / "checkpoints")
+    address = work.cache.address("retrained", key, work.device)
+
+    def waits() -> None:
+        work.console.print("another job is training without these genes, waiting for it")
+
+    with work.cache.claimed(address, waits) if work.is_main else nullcontext():
+        if work.is_main and not file.is_file():
+            work.cache.restore(address, folder)
+        if work.company.agreed(file.is_file()):
+            return pd.read_parquet(file) if work.is_main else None
+        again = _smaller(work, folder, keep_g)
+        fit(again)
+        if not work.is_main:
+            return None
+        model = load_checkpoint(again.checkpoint).model.to(work.device)
+        found = _judge(work, settings, model, again.data)
+        write_parquet(found, file)
+        shutil.rmtree(folder / "checkpoints")
+        work.cache.keep(address, folder, [file])
     return found
 
 
