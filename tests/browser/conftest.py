@@ -1,0 +1,88 @@
+"""A browser for each file of tests, pages that may neither complain nor ask for anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from experiments.screenshot import find_chromium, open_browser
+from gradgene.reports import RunFiles, write_report
+from tests.reports.synthetic import gene_table, write_run
+
+Visit = Callable[..., Page]
+
+#: Names that would do something if a page took them for anything but text.
+HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", "<!--<script>")
+
+
+# Not for the whole session: while Playwright runs, its thread has an event loop that tests of
+# other packages in the same process would stumble over.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium; skips the test where there is none."""
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    with open_browser(program) as opened:
+        yield opened
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Open a file in a new page: `visit(file, color_scheme="dark", …)`.
+
+    When the test is over, it fails if any page has written a warning or an error to the console,
+    raised, opened a dialogue, or asked for anything but its own file and data within it.
+    """
+    complaints: list[str] = []
+    contexts = []
+
+    def open_page(file: Path, **settings: object) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **settings})
+        contexts.append(context)
+        context.set_default_timeout(20_000)
+        page = context.new_page()
+        # Without a listener Playwright would wave a dialogue away, and nobody would know.
+        page.on("dialog", lambda d: (complaints.append(f"dialogue: {d.message}"), d.dismiss()))
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("console", lambda said: complaints.append(f"console: {said.type}: {said.text}"))
+        page.on(
+            "request",
+            lambda asked: (
+                None if asked.url.startswith(("file:", "data:")) else complaints.append(asked.url)
+            ),
+        )
+        page.goto(file.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFiles:
+    """A finished run of made-up numbers."""
+    return RunFiles.read(write_run(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture(scope="module")
+def report(run: RunFiles) -> Path:
+    """The report of `run` with all its figures."""
+    return write_report(run)
+
+
+@pytest.fixture(scope="module")
+def bare_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report without figures whose second, third and fourth gene have hostile names."""
+    genes = gene_table(flags=True)
+    for rank, name in enumerate(HOSTILE, start=2):
+        genes.loc[genes["rank"] == rank, "gene"] = name
+    folder = write_run(
+        tmp_path_factory.mktemp("hostile"), {"attributions/genes.parquet": genes}
+    )
+    return write_report(RunFiles.read(folder), {})
