@@ -41,7 +41,8 @@ def visit(browser: Browser) -> Iterator[Visit]:
     contexts = []
 
     def open_page(file: Path, **settings: object) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **settings})
+        wanted = {"viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce"}
+        context = browser.new_context(**{**wanted, **settings})
         contexts.append(context)
         context.set_default_timeout(20_000)
         page = context.new_page()
@@ -82,7 +83,5 @@ def bare_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     genes = gene_table(flags=True)
     for rank, name in enumerate(HOSTILE, start=2):
         genes.loc[genes["rank"] == rank, "gene"] = name
-    folder = write_run(
-        tmp_path_factory.mktemp("hostile"), {"attributions/genes.parquet": genes}
-    )
+    folder = write_run(tmp_path_factory.mktemp("hostile"), {"attributions/genes.parquet": genes})
     return write_report(RunFiles.read(folder), {})

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from gradgene import __version__
 from gradgene.plotting import PALETTE
@@ -20,7 +20,7 @@ from gradgene.reports.numbers import number
 from gradgene.reports.run_files import RunFiles, write_atomically
 from gradgene.reports.verdict import cautions, leaks, question, verdict
 
-__all__ = ["write_report"]
+__all__ = ["page_template", "picture", "write_report"]
 
 # Beyond this many bytes a figure goes in as PNG, which does not grow with what is drawn.
 _LARGEST_SVG = 400_000
@@ -73,21 +73,16 @@ def write_report(run: RunFiles, figures: Mapping[str, Path] | None = None) -> Pa
         If it cannot be written.
     """
     figures = write_figures(run) if figures is None else figures
-    environment = Environment(
-        loader=PackageLoader("gradgene.reports", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
-    page = environment.get_template("template.html.j2").render(
+    page = page_template("template.html.j2").render(
         question=question(run),
         study=run.study,
         verdict=verdict(run),
         cautions=cautions(run),
         leaks=leaks(run),
-        figures={name: _picture(name, path) for name, path in figures.items()},
+        figures={
+            name: picture(path, _ALT.get(name, name.replace("_", " ")))
+            for name, path in figures.items()
+        },
         colours=PALETTE,
         version=__version__,
         **_tables(run),
@@ -146,13 +141,26 @@ def _tables(run: RunFiles) -> dict[str, Any]:
     }
 
 
-def _picture(name: str, png: Path) -> dict[str, str]:
-    """A figure as a data URI with the text that stands for it."""
+def page_template(name: str) -> Template:
+    """A page to be filled in, where everything is escaped and nothing may be missing."""
+    environment = Environment(
+        loader=PackageLoader("gradgene.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    return environment.get_template(name)
+
+
+def picture(png: Path, alt: str) -> dict[str, str]:
+    """A figure (its SVG, where that is small) as a data URI, and the text that stands for it."""
     svg = png.with_suffix(".svg")
     small = svg.is_file() and svg.stat().st_size <= _LARGEST_SVG
     path, kind = (svg, "image/svg+xml") if small else (png, "image/png")
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return {"uri": f"data:{kind};base64,{data}", "alt": _ALT.get(name, name.replace("_", " "))}
+    return {"uri": f"data:{kind};base64,{data}", "alt": alt}
 
 
 def _island(content: Any) -> str:
