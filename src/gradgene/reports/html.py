@@ -14,11 +14,13 @@ from gradgene import __version__
 from gradgene.plotting import PALETTE
 from gradgene.reports import sections
 from gradgene.reports.controls import agreement_names
+from gradgene.reports.curve_data import curve_charts
 from gradgene.reports.evidence import interval_note, swaps
 from gradgene.reports.figures import write_figures
+from gradgene.reports.headline import key_figures
 from gradgene.reports.numbers import number
 from gradgene.reports.run_files import RunFiles, write_atomically
-from gradgene.reports.verdict import cautions, leaks, question, verdict
+from gradgene.reports.verdict import cautions, leaks, promised_delta, question, verdict
 
 __all__ = ["page_template", "picture", "write_report"]
 
@@ -77,6 +79,7 @@ def write_report(run: RunFiles, figures: Mapping[str, Path] | None = None) -> Pa
         question=question(run),
         study=run.study,
         verdict=verdict(run),
+        key_figures=key_figures(run),
         cautions=cautions(run),
         leaks=leaks(run),
         figures={
@@ -92,7 +95,7 @@ def write_report(run: RunFiles, figures: Mapping[str, Path] | None = None) -> Pa
 
 def _tables(run: RunFiles) -> dict[str, Any]:
     """Every table and list of facts the template shows, None where the run has none."""
-    genes = sections.gene_table(run)
+    genes, pairs, charts = sections.gene_table(run), sections.pair_views(run), curve_charts(run)
     return {
         "data_facts": sections.data_facts(run),
         "data_table": sections.data_table(run),
@@ -106,6 +109,13 @@ def _tables(run: RunFiles) -> dict[str, Any]:
         "donors": sections.donor_table(run),
         "genes": genes,
         "genes_json": None if genes is None else _island(genes.island()),
+        "pairs": pairs,
+        "pairs_json": _island([view.island() for view in pairs]),
+        "complete": promised_delta(run, run.method or "") is not None,
+        "curves_json": None if charts is None else _island(charts),
+        "control_rankings": sections.control_ranking_table(run),
+        "worst_pairs": sections.worst_pairs_table(run),
+        "methods_text": sections.methods_text(run),
         "interval_note": interval_note(run),
         "swaps": swaps(run),
         "unflagged": sections.unflagged_table(run),
@@ -151,6 +161,7 @@ def page_template(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.filters["gene_url"] = sections.gene_url
     return environment.get_template(name)
 
 
