@@ -65,19 +65,19 @@ def visit(browser: Browser) -> Iterator[Visit]:
     assert complaints == []
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFiles:
     """A finished run of made-up numbers."""
     return RunFiles.read(write_run(tmp_path_factory.mktemp("run")))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def report(run: RunFiles) -> Path:
     """The report of `run` with all its figures."""
     return write_report(run)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bare_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report without figures whose second, third and fourth gene have hostile names."""
     genes = gene_table(flags=True)

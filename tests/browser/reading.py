@@ -35,6 +35,7 @@ _TEXTS = """() => {
     if (words === '' || hidden || element.closest('script, style, noscript, :disabled')) continue;
     const style = getComputedStyle(element), back = behind(element);
     const colour = rgba(element instanceof SVGElement ? style.fill : style.color);
+    for (let e = element; e !== null; e = e.parentElement) colour[3] *= getComputedStyle(e).opacity;
     const [a, b] = [light(over(colour, back)), light(back)];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     found.push({words: words.slice(0, 40), tag: element.tagName, ratio});
@@ -42,9 +43,10 @@ _TEXTS = """() => {
   return found;
 }"""
 
-#: Boxes whose content does not fit in them.
+#: Boxes whose content does not fit in them, but for those that are only read out.
 _CLIPPED = """() => Array.from(document.querySelectorAll('main *'))
-  .filter((e) => e.checkVisibility() && e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1)
+  .filter((e) => e.checkVisibility() && e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1
+    && !e.classList.contains('unseen'))
   .map((e) => `${e.tagName}#${e.id}.${e.className}: ${e.scrollWidth} in ${e.clientWidth}`)"""
 
 _SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

@@ -23,19 +23,20 @@ MANY = 20_000
 SECONDS = 2.0
 
 
-def column(page: Page, at: int) -> list[str]:
-    """The texts of a column, through all pages from the one that is shown."""
+def column(page: Page, at: int, *, sort: bool = False) -> list[str]:
+    """The texts of a column, from the page that is shown to the last, after a click on its head."""
     found: list[str] = page.evaluate(
-        """(at) => {
-          const on = document.getElementById('gene-on'), found = [];
+        """([at, sort]) => {
+          const table = document.getElementById('gene-table'), found = [];
+          const on = document.getElementById('gene-on');
+          if (sort) table.tHead.rows[0].cells[at].querySelector('button').click();
           for (;;) {
-            const rows = Array.from(document.querySelectorAll('#gene-table tbody tr'));
-            found.push(...rows.map((row) => row.cells[at].textContent));
+            found.push(...Array.from(table.tBodies[0].rows, (row) => row.cells[at].textContent));
             if (on.disabled) return found;
             on.click();
           }
         }""",
-        at,
+        [at, sort],
     )
     return found
 
@@ -64,16 +65,17 @@ def test_every_column_sorts_both_ways(visit: Visit, bare_report: Path) -> None:
     heads = page.locator("#gene-table thead th")
     assert heads.count() == len(genes.columns)
     for at, (heading, kind, _) in enumerate(genes.columns):
-        assert heads.nth(at).get_attribute("aria-sort") is None
+        # The table comes sorted by rank; else numbers begin with the largest, words with the first.
+        before = heads.nth(at).get_attribute("aria-sort")
+        assert before == ("ascending" if heading == "Rank" else None)
         values = [row[at] for row in genes.rows]
-        # Numbers begin with the largest, ranks and words with the first.
-        first_down = kind == "number"
+        first_down = kind == "number" or before is not None
         for descending in (first_down, not first_down):
-            heads.nth(at).get_by_role("button").dispatch_event("click")
             said = "descending" if descending else "ascending"
-            assert heads.nth(at).get_attribute("aria-sort") == said
-            assert page.locator("#gene-table th[aria-sort]").count() == 1
-            assert column(page, at) == expected(values, descending), (heading, said)
+            found = column(page, at, sort=True)
+            assert found == expected(values, descending), (heading, said)
+            marks = heads.evaluate_all("heads => heads.map((head) => head.ariaSort)")
+            assert marks == [said if i == at else None for i in range(len(genes.columns))]
 
 
 def test_missing_values_stay_last(visit: Visit, bare_report: Path) -> None:
@@ -123,10 +125,37 @@ def test_pages_are_turned(visit: Visit, bare_report: Path) -> None:
 
 def test_rows_drawn_again_look_as_before(visit: Visit, bare_report: Path) -> None:
     page = visit(bare_report)
-    rows = page.locator("#gene-table tbody tr")
-    before = [rows.nth(i).inner_html() for i in range(20)]
-    head(page, "Rank").get_by_role("button").click()
-    assert [rows.nth(i).inner_html() for i in range(20)] == before
+    seen = """Array.from(document.querySelectorAll('#gene-table tbody td'))
+        .map((cell) => [cell.className, cell.textContent, cell.querySelector('a')?.href,
+          Array.from(cell.querySelectorAll('.bar *')).map((bar) => bar.getBoundingClientRect())
+            .map((box) => [Math.round(box.left), Math.round(box.width)])])"""
+    before = page.evaluate(seen)
+    assert len(before) > 10 * PAGE and any(bars for *_, bars in before)
+    for _ in range(2):  # downwards, and as it came
+        head(page, "Rank").get_by_role("button").click()
+    assert page.evaluate(seen) == before
+
+
+def test_flagged_genes_are_left_out(visit: Visit, bare_report: Path) -> None:
+    page = visit(bare_report)
+    page.get_by_label("without flags only").check()
+    ranks = column(page, 0)
+    assert len(ranks) == 297 and not {"2", "5", "40"} & set(ranks)
+    assert count(page).endswith("of 297")
+    page.get_by_role("searchbox").fill("ribosomal")
+    assert count(page) == "no gene matches"
+    page.get_by_label("without flags only").uncheck()
+    assert count(page) == "1–1 of 1"
+
+
+def test_genes_lead_to_what_is_known_of_them(visit: Visit, bare_report: Path) -> None:
+    page = visit(bare_report)  # nothing is asked for before somebody follows a link
+    links = page.locator("#gene-table tbody a")
+    assert links.count() == PAGE
+    for link in links.all()[:10]:
+        href = link.get_attribute("href") or ""
+        assert href.startswith(("https://www.ensembl.org/id/ENSG", "https://www.ncbi.nlm.nih.gov/"))
+        assert link.get_attribute("rel") == "noopener noreferrer"
 
 
 def test_all_of_it_works_by_keyboard(visit: Visit, bare_report: Path) -> None:
@@ -140,7 +169,7 @@ def test_all_of_it_works_by_keyboard(visit: Visit, bare_report: Path) -> None:
     page.keyboard.press("Enter")
     assert count(page) == narrowed
     reached = []
-    for _ in range(12):
+    for _ in range(15):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent"))
         if reached[-1] == "Gene":

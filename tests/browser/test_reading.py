@@ -18,6 +18,7 @@ NARROW = {"width": 400, "height": 800}
 def test_all_text_stands_out(visit: Visit, report: Path, scheme: str) -> None:
     page = visit(report, color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    page.locator("[data-toggle]").first.click()  # what is switched off is to be read as well
     texts = all_texts(page)
     assert {"P", "TD", "TH", "A", "LI", "SUMMARY", "STRONG", "BUTTON"} <= {t["tag"] for t in texts}
     assert len(texts) > 500
@@ -74,7 +75,9 @@ def test_on_a_telephone_the_page_does_not_slide_sideways(visit: Visit, report: P
     # Wide tables slide by themselves.
     table = page.locator("#gene-table")
     assert table.evaluate("t => t.parentElement.scrollWidth > t.parentElement.clientWidth")
-    for picture in page.locator("main img").all():
+    pictures = page.locator("main img:visible").all()
+    assert len(pictures) >= 6
+    for picture in pictures:
         box = picture.bounding_box()
         assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= NARROW["width"]
     page.get_by_role("searchbox").fill("ISG15")
