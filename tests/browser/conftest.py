@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Request
 
 from experiments.screenshot import find_chromium, open_browser
 from gradgene.reports import RunFiles, write_report
@@ -38,24 +39,30 @@ def visit(browser: Browser) -> Iterator[Visit]:
     raised, opened a dialogue, or asked for anything but its own file and data within it.
     """
     complaints: list[str] = []
-    contexts = []
+    contexts: list[BrowserContext] = []
 
-    def open_page(file: Path, **settings: object) -> Page:
-        wanted = {"viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce"}
+    # Without a listener Playwright would wave a dialogue away, and nobody would know.
+    def refuse(dialog: Dialog) -> None:
+        complaints.append(f"dialogue: {dialog.message}")
+        dialog.dismiss()
+
+    def watch(request: Request) -> None:
+        if not request.url.startswith(("file:", "data:")):
+            complaints.append(f"request: {request.url}")
+
+    def open_page(file: Path, **settings: Any) -> Page:
+        wanted: dict[str, Any] = {
+            "viewport": {"width": 1200, "height": 900},
+            "reduced_motion": "reduce",
+        }
         context = browser.new_context(**{**wanted, **settings})
         contexts.append(context)
         context.set_default_timeout(20_000)
         page = context.new_page()
-        # Without a listener Playwright would wave a dialogue away, and nobody would know.
-        page.on("dialog", lambda d: (complaints.append(f"dialogue: {d.message}"), d.dismiss()))
+        page.on("dialog", refuse)
         page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
         page.on("console", lambda said: complaints.append(f"console: {said.type}: {said.text}"))
-        page.on(
-            "request",
-            lambda asked: (
-                None if asked.url.startswith(("file:", "data:")) else complaints.append(asked.url)
-            ),
-        )
+        page.on("request", watch)
         page.goto(file.as_uri())
         return page
 

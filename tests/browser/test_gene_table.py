@@ -58,6 +58,7 @@ def expected(values: list[Any], descending: bool) -> list[str]:
     return [number(v) for v in there] + ["–"] * (len(values) - len(there))
 
 
+@pytest.mark.slow
 def test_every_column_sorts_both_ways(visit: Visit, bare_report: Path) -> None:
     page, genes = visit(bare_report), gene_table(RunFiles.read(bare_report.parent))
     assert genes is not None and len(genes.rows) == 300

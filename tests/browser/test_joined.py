@@ -32,7 +32,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (sweep / name / "report.html").write_text("<!DOCTYPE html><title>a run</title>")
     jobs = {"job": range(4), "overrides": [*RUNS, "rate=9"], "folder": [*RUNS, "rate=9"]}
     table = pd.DataFrame({**jobs, "status": ["done"] * 3 + ["failed"]})
-    table.assign(seconds=1.5, error=[None] * 3 + ["<img src=x onerror=alert(1)>"]).to_csv(
+    table.assign(seconds=1.5, error=[""] * 3 + ["<img src=x onerror=alert(1)>"]).to_csv(
         sweep / "jobs.csv", index=False
     )
     assert main(["report", str(sweep)]) == 0

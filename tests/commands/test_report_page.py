@@ -54,7 +54,7 @@ def test_a_sweep_becomes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[st
         status=["done"] * 3 + ["failed"],
         objective=np.nan,
         seconds=[10.0, 20.0, 30.0, 1.0],
-        error=[None] * 3 + ["<b>out of luck</b>"],
+        error=[""] * 3 + ["<b>out of luck</b>"],
     )
     table.to_csv(sweep / "jobs.csv", index=False)
     assert main(["report", str(sweep)]) == 0
