@@ -63,6 +63,7 @@
     cell.className = kind === "number" || kind === "count" ? "num" : kind;
     if (kind === "direction" && (value === "up" || value === "down")) cell.classList.add(value);
     if (keys[i] === "gene") {
+      cell.classList.add("gene");
       cell.append(Report.geneLink(value, keys.includes("ensembl_id") ? row[keys.indexOf("ensembl_id")] : null));
     } else {
       cell.textContent = kind === "number" || kind === "count" ? number(value, kind === "count")
