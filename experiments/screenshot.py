@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -27,6 +28,7 @@ __all__ = ["find_chromium", "open_browser", "take"]
 #: What distributions call it.
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, HEIGHT = 1200, 900
+THEMES: dict[str, Literal["light", "dark"]] = {"light": "light", "dark": "dark"}
 #: A README's picture is to load at once.
 LARGEST = 400_000
 
@@ -79,7 +81,7 @@ def take(report: Path, out: Path, at: str | None = None, theme: str = "light") -
     OutputError
         If there is no such report, or the picture is larger than 400 kB.
     """
-    if theme not in ("light", "dark"):
+    if theme not in THEMES:
         raise ConfigError("no such theme", where="theme", expected="light or dark", found=theme)
     if not report.is_file():
         raise OutputError("no such report", where=str(report), fix="gradgene report RUN makes it")
@@ -90,7 +92,7 @@ def take(report: Path, out: Path, at: str | None = None, theme: str = "light") -
         page = browser.new_page(
             viewport={"width": WIDTH, "height": HEIGHT},
             device_scale_factor=1,
-            color_scheme=theme,
+            color_scheme=THEMES[theme],
             reduced_motion="reduce",
         )
         page.goto(report.resolve().as_uri())

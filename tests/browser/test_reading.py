@@ -86,7 +86,7 @@ def test_on_a_telephone_the_page_does_not_slide_sideways(visit: Visit, report: P
 
 def test_without_scripts_it_can_be_read(visit: Visit, report: Path) -> None:
     page = visit(report, java_script_enabled=False)
-    assert page.locator("#gene-table tbody tr").count() == 200
+    assert page.locator("#gene-table tbody tr").count() == 100
     assert page.get_by_role("cell", name="ISG15", exact=True).first.is_visible()
     assert not page.locator("#gene-controls").is_visible()
     pictures = page.locator("main figure img")

@@ -309,11 +309,11 @@ def test_gene_table_is_whole_in_the_island_and_short_in_the_page(tmp_path: Path)
     genes.loc[4, "log_fold_change"] = float("inf")
     page = report(tmp_path, {"attributions/genes.parquet": genes})
     island = page.island()
-    assert len(island["rows"]) == 1000 and island["page"] == 200
+    assert len(island["rows"]) == 1000 and island["page"] == 100
     assert len(island["rows"][0]) == len(island["kinds"])
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     table = html[html.index('id="gene-table"') : html.index('id="gene-data"')]
-    assert table.count("<tr>") == 201
+    assert table.count("<tr>") == 101
     assert "@cell_type" not in table
 
 

@@ -1,6 +1,8 @@
 "use strict";
 // What every part of the page shares. The parts are in files of their own, in one script element.
 const Report = {
+  counts: new Intl.NumberFormat("en"),
+
   byId: (id) => document.getElementById(id),
 
   /* The content of a JSON island, null where the page has none. */
@@ -12,13 +14,13 @@ const Report = {
   /* A number as gradgene.reports.numbers.number writes it, so that a row looks the same drawn again. */
   number(value, count = false) {
     if (value === null || value === undefined) return "–";
-    if (count) return value.toLocaleString("en");
+    if (count) return Report.counts.format(value);
     const size = Math.abs(value);
     if (size === 0) return "0";
     if (size < 1e-4 || size >= 1e5) {
       return value.toExponential(2).replace(/\.?0+e/, "e").replace(/e([+-])(\d)$/, "e$10$2");
     }
-    if (size >= 1000) return Math.round(value).toLocaleString("en");
+    if (size >= 1000) return Report.counts.format(Math.round(value));
     return String(Number(value.toPrecision(3)));
   },
 
@@ -32,10 +34,13 @@ const Report = {
 
   /* A link to what is known of a gene, as gradgene.reports.sections.genes.gene_url makes it. */
   geneLink(gene, ensembl) {
+    return Report.element("a", { href: Report.genePage(gene, ensembl), rel: "noopener noreferrer" }, gene);
+  },
+
+  genePage(gene, ensembl) {
     const id = [ensembl, gene].find((name) => /^ENS[A-Z]*G\d{11}(\.\d+)?$/.test(name ?? ""));
-    const href = id ? "https://www.ensembl.org/id/" + id.split(".")[0]
+    return id ? "https://www.ensembl.org/id/" + id.split(".")[0]
       : "https://www.ncbi.nlm.nih.gov/gene/?term=" + encodeURIComponent(gene);
-    return Report.element("a", { href, rel: "noopener noreferrer" }, gene);
   },
 };
 

@@ -79,16 +79,24 @@
       const box = element("div", { class: "legend", role: "group", "aria-label": "Curves" });
       const names = Object.keys(charts.styles)
         .filter((name) => this.chart.measures.some((one) => name in one.curves));
-      for (const name of names) {
-        const style = charts.styles[name];
-        const swatch = svg("svg", { width: 34, height: 12, viewBox: "0 -6 34 12", "aria-hidden": "true" },
-          svg("path", { d: "M0 0H34", fill: "none", ...stroke(style) }),
-          svg("path", { d: MARKERS[style.marker], transform: "translate(17)", fill: style.colour }));
-        const button = element("button", { type: "button", "data-toggle": name, "aria-pressed": String(!hidden.has(name)) }, swatch, name);
-        button.addEventListener("click", () => toggle(name));
-        box.append(button);
+      const others = names.filter((name) => hidden.has(name));
+      box.append(...names.filter((name) => !hidden.has(name)).map((name) => this.switch(name)));
+      if (others.length > 0) {
+        box.append(element("details", {}, element("summary", {}, `${others.length} more rankings`),
+          element("div", { class: "legend" }, ...others.map((name) => this.switch(name)))));
       }
       return box;
+    }
+
+    switch(name) {
+      const style = charts.styles[name];
+      const swatch = svg("svg", { width: 34, height: 12, viewBox: "0 -6 34 12", "aria-hidden": "true" },
+        svg("path", { d: "M0 0H34", fill: "none", ...stroke(style) }),
+        svg("path", { d: MARKERS[style.marker], transform: "translate(17)", fill: style.colour }));
+      const button = element("button", { type: "button", "data-toggle": name,
+        "aria-pressed": String(!hidden.has(name)) }, swatch, name);
+      button.addEventListener("click", () => toggle(name));
+      return button;
     }
 
     shown() {

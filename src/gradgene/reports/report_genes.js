@@ -43,55 +43,72 @@
       : b[at] === null ? -1 : sign * compare(a[at], b[at])));
   }
 
-  // The score as a bar from 0 with its interval; the numbers are in the cells beside it.
-  function bar(row) {
-    const [low, high] = data.span, place = (x) => (100 * (x - low)) / (high - low);
-    const drawn = element("span", { class: "bar", "aria-hidden": "true" });
-    const piece = (name, a, b) => {
-      const made = drawn.appendChild(document.createElement(name));
-      made.style.left = `${Math.min(place(a), place(b))}%`;
-      made.style.width = `${Math.abs(place(b) - place(a))}%`;
-    };
-    const value = (key) => (keys.includes(key) ? row[keys.indexOf(key)] : null);
-    piece("i", 0, value("score"));
-    if (value("ci_low") !== null) piece("b", value("ci_low"), value("ci_high"));
-    return drawn;
+  const valueOf = (row, key) => (keys.includes(key) ? row[keys.indexOf(key)] : null);
+
+  // One row to copy: filling copies is many times faster than making every cell anew.
+  let pattern = null;
+  function blank() {
+    if (pattern === null) {
+      pattern = element("tr", {}, ...keys.map((key, i) => {
+        const kind = data.kinds[i], numeric = kind === "number" || kind === "count";
+        const cell = element("td", { class: numeric ? "num" : kind }, "");
+        if (key === "gene") {
+          cell.classList.add("gene");
+          cell.replaceChildren(element("a", { rel: "noopener noreferrer" }));
+        } else if (key === "score" && data.span !== null) {
+          // A bar from 0 with the interval as a line; the numbers are in the cells beside it.
+          cell.classList.add("drawn");
+          const bar = element("span", { class: "bar", "aria-hidden": "true" });
+          bar.append(element("i"), element("b"));
+          cell.replaceChildren(bar, "");
+        }
+        return cell;
+      }));
+    }
+    return pattern.cloneNode(true);
   }
 
-  function cellOf(row, i) {
-    const kind = data.kinds[i], value = row[i], cell = document.createElement("td");
-    cell.className = kind === "number" || kind === "count" ? "num" : kind;
-    if (kind === "direction" && (value === "up" || value === "down")) cell.classList.add(value);
-    if (keys[i] === "gene") {
-      cell.append(Report.geneLink(value, keys.includes("ensembl_id") ? row[keys.indexOf("ensembl_id")] : null));
-    } else {
-      cell.textContent = kind === "number" || kind === "count" ? number(value, kind === "count")
-        : value ?? "–";
+  function place(piece, a, b) {
+    if (a === null || b === null) return piece.remove();
+    const [low, high] = data.span, share = 100 / (high - low);
+    piece.style.cssText = `left:${((Math.min(a, b) - low) * share).toFixed(3)}%;`
+      + `width:${(Math.abs(b - a) * share).toFixed(3)}%`;
+  }
+
+  function lineOf(row) {
+    const line = blank(), cells = line.cells;
+    for (let i = 0; i < keys.length; i += 1) {
+      const cell = cells[i], value = row[i], kind = data.kinds[i];
+      const text = kind === "number" || kind === "count" ? number(value, kind === "count") : value ?? "–";
+      if (keys[i] === "gene") {
+        cell.firstChild.href = Report.genePage(value, valueOf(row, "ensembl_id"));
+        cell.firstChild.textContent = text;
+      } else if (cell.firstElementChild !== null) {
+        const [score, interval] = cell.firstElementChild.children;
+        place(score, value === null ? null : 0, value);
+        place(interval, valueOf(row, "ci_low"), valueOf(row, "ci_high"));
+        cell.lastChild.data = text;
+      } else {
+        // Only ever as text: a gene may be named like a tag.
+        cell.textContent = text;
+        if (kind === "direction" && (value === "up" || value === "down")) cell.classList.add(value);
+      }
     }
-    if (keys[i] === "score" && data.span !== null && value !== null) {
-      cell.classList.add("drawn");
-      cell.prepend(bar(row));
-    }
-    return cell;
+    return line;
   }
 
   function draw() {
     const { page } = load(), pages = Math.max(1, Math.ceil(shown.length / page));
     state.page = Math.min(Math.max(state.page, 0), pages - 1);
     const from = state.page * page, rows = shown.slice(from, from + page);
-    body.replaceChildren(...rows.map((row) => {
-      const line = document.createElement("tr");
-      line.append(...row.map((_, i) => cellOf(row, i)));
-      return line;
-    }));
-    table.parentElement.scrollTop = 0;
+    table.parentElement.scrollTop = 0; // before the rows change, when it costs no layout
+    body.replaceChildren(...rows.map(lineOf));
     status(from, rows.length, pages);
   }
 
   function status(from, count, pages) {
-    const total = shown.length.toLocaleString("en");
-    byId("gene-count").textContent = count === 0 ? "no gene matches"
-      : `${(from + 1).toLocaleString("en")}–${(from + count).toLocaleString("en")} of ${total}`;
+    const [first, last, all] = [from + 1, from + count, shown.length].map((n) => number(n, true));
+    byId("gene-count").textContent = count === 0 ? "no gene matches" : `${first}–${last} of ${all}`;
     byId("gene-back").disabled = state.page === 0;
     byId("gene-on").disabled = state.page >= pages - 1;
   }

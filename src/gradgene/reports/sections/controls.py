@@ -11,7 +11,7 @@ from gradgene.reports.numbers import number, percent
 from gradgene.reports.run_files import RunFiles
 from gradgene.reports.sections.tables import Table, make_table
 
-__all__ = ["control_ranking_table"]
+__all__ = ["CONTROLS", "control_ranking_table"]
 
 #: Ranking → what it is.
 CONTROLS = {
@@ -51,8 +51,8 @@ def control_ranking_table(run: RunFiles) -> Table | None:
 def _heading(point: PruningPoint) -> str:
     metric = METRIC_NAMES.get(point.metric, point.metric)
     if point.order == "lowest_first":
-        return f"{metric}, only its best {percent(1 - point.ratio)} kept (higher is better)"
-    return f"{metric}, its best {percent(point.ratio)} removed (lower is better)"
+        return f"{metric}, best {percent(1 - point.ratio)} kept ↑"
+    return f"{metric}, best {percent(point.ratio)} removed ↓"
 
 
 def _value(point: PruningPoint, ranking: str) -> str:
@@ -62,6 +62,6 @@ def _value(point: PruningPoint, ranking: str) -> str:
     text = number(float(rows["value"].mean()))
     if len(rows) > 1:
         low, high = rows["value"].min(), rows["value"].max()
-        return f"{text} (lowest to highest of {len(rows)}: {number(float(low))} to {number(float(high))})"
+        return f"{text} ({number(float(low))} to {number(float(high))} in {len(rows)} draws)"
     low, high = (rows[c].iloc[0] if c in rows else None for c in ("ci_low", "ci_high"))
     return text if pd.isna(low) else f"{text} [{number(float(low))}, {number(float(high))}]"

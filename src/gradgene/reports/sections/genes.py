@@ -24,8 +24,14 @@ __all__ = [
     "unflagged_table",
 ]
 
+#: Columns that fit on paper.
+PRINTED = frozenset(
+    "rank gene flags score ci_low ci_high direction log_fold_change p_adjusted p_null n_pairs "
+    "n_donors".split()
+)
+
 #: So many rows are in the page itself; the rest is drawn when somebody pages, sorts or searches.
-PAGE = 200
+PAGE = 100
 
 #: More labels than this are no table to read; the file has them all.
 MOST_LABELS = 60
@@ -96,7 +102,7 @@ class GeneRows:
     keys: tuple[str, ...]
 
     def page(self) -> list[tuple[str, ...]]:
-        """The first 200 rows as text."""
+        """The first 100 rows as text."""
         return [tuple(number(value) for value in row) for row in self.rows[:PAGE]]
 
     def links(self) -> list[str]:
@@ -117,6 +123,10 @@ class GeneRows:
             else (_piece(0, score, span), None if low is None else _piece(low, high, span))
             for score, low, high in rows
         ]
+
+    def off_paper(self) -> list[int]:
+        """Places, counted from 1, of the columns that do not fit on paper."""
+        return [i for i, key in enumerate(self.keys, start=1) if key not in PRINTED]
 
     @property
     def span(self) -> tuple[float, float] | None:

@@ -9,6 +9,7 @@ from typing import Any
 from gradgene.reports.evidence import MIN_DONORS, donors_of
 from gradgene.reports.numbers import number, percent
 from gradgene.reports.run_files import RunFiles
+from gradgene.reports.sections.controls import CONTROLS
 from gradgene.reports.sections.references import REFERENCES, of_method
 from gradgene.reports.sections.tables import joined
 
@@ -56,7 +57,7 @@ def _cells(run: RunFiles) -> Iterator[str]:
     yield from _panel(data, report)
     split = report.get("split")
     if split:
-        yield f"Cells were split into training, validation and test cells by {split}."
+        yield f"Training, validation and test cells: {split}."
     n = {row.get("split"): 0 for row in report.get("table") or []}
     for row in report.get("table") or []:
         n[row.get("split")] += int(row.get("n_cells") or 0)
@@ -195,7 +196,8 @@ def _genes(run: RunFiles) -> Iterator[str]:
     if n_null and "p_null" in genes and genes["p_null"].notna().any():
         yield (
             f"A null distribution came from {number(int(n_null))} random exchanges of the labels "
-            "within pairs, likewise adjusted (Benjamini and Hochberg 1995)."
+            "within pairs, its p values adjusted for the number of genes (Benjamini and Hochberg "
+            "1995)."
         )
 
 
@@ -214,11 +216,13 @@ def _pruning(run: RunFiles) -> Iterator[str]:
         f"{percent(ratios[0])} to {percent(ratios[-1])} of the genes were {how or 'taken from'} the "
         "cells in the order of each ranking, and the model was asked again without retraining."
     )
-    controls = settings.get("controls")
+    there = set(curves["ranking"])
+    controls = [_lowered(words) for name, words in CONTROLS.items() if name in there]
     if controls:
-        draws = settings.get("n_random")
-        more = f" ({draws} random orders)" if draws and "random" in controls else ""
-        yield f"Controls were {_listed([c.replace('_', ' ') for c in controls])}{more}."
+        draws = curves.loc[curves["ranking"] == "random", "draw"] if "draw" in curves else ()
+        n = len(set(draws))
+        more = f" ({n} random orders)" if n > 1 else ""
+        yield f"Controls were {_listed(controls)}{more}."
     if run.retrained is not None:
         yield "For some shares a new model was trained on cells without the removed genes."
 
@@ -233,8 +237,11 @@ def _evaluation(run: RunFiles) -> Iterator[str]:
             + " (Adebayo et al. 2018)."
         )
     if run.faithfulness is not None:
+        found = run.faithfulness
+        sampled = found[found["interval_over"] != ""]
+        n_pairs = (sampled if len(sampled) else found)["n_pairs"].max()
         yield (
-            f"Faithfulness was measured on {number(int(run.faithfulness['n_pairs'].max()))} pairs "
+            f"Faithfulness was measured on {number(int(n_pairs))} pairs "
             "by exchanging or deleting genes in the order of the scores."
         )
     if run.consensus is not None:
@@ -284,6 +291,10 @@ def _file(path: Any) -> str:
 
 def _of(count: Any) -> str:
     return f" ({number(count)} genes)" if count is not None else ""
+
+
+def _lowered(words: str) -> str:
+    return words[:1].lower() + words[1:]
 
 
 def _listed(words: list[str]) -> str:
