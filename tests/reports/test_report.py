@@ -285,7 +285,9 @@ def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
     for part in ("Pairs by stratum", "Pairs left out", "each label", "Gene sets", "published eff"):
         assert EVIL in page.text.split(part)[-1][:1200], part
     assert [row[1] for row in page.island()["rows"][:2]] == [EVIL, "<!--<script>"]
-    assert [text[1] for text in page.island("pair-data")[0]["facts"][:1]] == [f"{EVIL} (donor {EVIL})"]
+    assert [text[1] for text in page.island("pair-data")[0]["facts"][:1]] == [
+        f"{EVIL} (donor {EVIL})"
+    ]
     assert EVIL in page.island("curve-data")["styles"]
     scripts = [attrs.get("id") for attrs, _ in page.scripts]
     assert scripts == ["gene-data", "curve-data", "pair-data", None]

@@ -115,9 +115,10 @@ def _point(of: pd.DataFrame) -> list[Any]:
     elif {"ci_low", "ci_high"} <= set(of.columns):
         low, high = float(of["ci_low"].mean()), float(of["ci_high"].mean())
     cells, donors = (of[c].iloc[0] if c in of else None for c in ("n_cells", "n_donors"))
-    return [*map(_rounded, (float(of["value"].mean()), low, high)), *map(_count, (cells, donors))] + [
-        draws
-    ]
+    return [
+        *map(_rounded, (float(of["value"].mean()), low, high)),
+        *map(_count, (cells, donors)),
+    ] + [draws]
 
 
 def _rounded(value: float | None) -> float | None:
