@@ -221,7 +221,7 @@ def _pruning(run: RunFiles) -> Iterator[str]:
     if controls:
         draws = curves.loc[curves["ranking"] == "random", "draw"] if "draw" in curves else ()
         n = len(set(draws))
-        more = f" ({n} random orders)" if n > 1 else ""
+        more = f"; random orders were drawn {n} times" if n > 1 else ""
         yield f"Controls were {_listed(controls)}{more}."
     if run.retrained is not None:
         yield "For some shares a new model was trained on cells without the removed genes."
