@@ -13,7 +13,7 @@ import yaml
 from scipy import stats
 
 from gradgene.commands.main import main
-from gradgene.commands.report_curves import joined_curves, run_labels
+from gradgene.commands.report_curves import joined_curves, run_labels, run_settings
 from gradgene.reports import RunFiles
 
 ORDERS = ("lowest_first", "highest_first")
@@ -121,6 +121,18 @@ def test_controls_are_shown_once(tmp_path: Path) -> None:
     assert np.isnan(at(joined, "random")["ci_low"])
 
 
+def test_settings_are_what_tells_runs_apart(tmp_path: Path) -> None:
+    donors: dict[str, Any] = {"data": {"holdout_donors": ["d1", "d2"]}}
+    a = run_of(tmp_path / "a", 0.9)
+    b = run_of(tmp_path / "b", 0.9, method="gim", seed=3, **donors)
+    found = run_settings([a, b])
+    assert list(found) == ["method", "study.seed", "data.holdout_donors"]
+    assert found["method"].tolist() == ["deeplift", "gim"]
+    assert found["study.seed"].tolist() == [0, 3]
+    assert found["data.holdout_donors"].tolist() == [None, "['d1', 'd2']"]
+    assert run_settings([a, a]).shape == (2, 0)
+
+
 def test_leaks_stay_marked(tmp_path: Path) -> None:
     run = run_of(tmp_path / "a", 0.9)
     assert run.curves is not None
@@ -154,6 +166,8 @@ def test_a_sweep_is_drawn_into_its_folder(
         assert main(["report", *map(str, sorted(sweep.iterdir()))]) == 0
         assert str(sweep / "pruning.png") in capsys.readouterr().out
     assert "<svg" in (sweep / "pruning.svg").read_text()
+    assert "attribution%3Dgim" not in (sweep / "report.html").read_text()  # no report to lead to
+    assert (sweep / "runs.csv").is_file()
     out = tmp_path / "tables"
     assert main(["report", *folders, f"out={out}"]) == 0
     assert {f.name for f in out.iterdir()} == {
@@ -162,6 +176,7 @@ def test_a_sweep_is_drawn_into_its_folder(
         "pruning.png",
         "pruning.svg",
         "rankings.csv",
+        "report.html",
         "runs.csv",
     }
     assert set(pd.read_csv(out / "pruning.csv")["ranking"]) == {"gim", "ig", "random"}

@@ -24,7 +24,7 @@ from gradgene.store import read_pair_scores
 from tests.integration.tiny import contents, progress, read, words
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TABLES = ("genes", "pairs", "rankings", "donors", "plan", "strata")
+TABLES = ("genes", "pairs", "examples", "rankings", "donors", "plan", "strata")
 #: Many small batches, kept one by one.
 PIECEMEAL = ("attribution.batch_tokens=60", "attribution.keep_every_s=0")
 
@@ -49,6 +49,24 @@ def results(folder: Path) -> dict[str, bytes]:
         for name, content in contents(folder).items()
         if name.startswith(("attributions/", "pruning/")) and name != "attributions/plan.json"
     }
+
+
+def leads_from_one_cell_to_the_other(
+    examples: pd.DataFrame, shards: pd.DataFrame, pairs: pd.DataFrame
+) -> None:
+    """Scores of the single pairs are those of the shards, and together the change in f."""
+    ledger = pairs.set_index("pair")
+    assert examples["pair"].nunique() > 1 and set(examples["kind"]) >= {"gene", "category"}
+    for pair, of in examples.groupby("pair"):
+        (f_input,), (f_baseline,) = of["f_input"].unique(), of["f_baseline"].unique()
+        assert f_input == pytest.approx(ledger.loc[pair, "f_input"], abs=1e-5)
+        assert f_baseline + of["score"].sum() == pytest.approx(f_input, abs=1e-4)
+        assert (of["input"] == ledger.loc[pair, "input"]).all()
+        genes = of[of["kind"] == "gene"]
+        known = shards[shards["pair"] == pair].set_index("gene")["forward"]
+        assert genes["score"].to_numpy() == pytest.approx(known[genes["name"]].to_numpy(), abs=1e-5)
+        assert genes["score"].abs().is_monotonic_decreasing
+        assert genes[["value_input", "value_baseline"]].notna().all(axis=None)
 
 
 def test_everything_that_is_written(cells_file: Path, trained: Path, tmp_path: Path) -> None:
@@ -77,6 +95,7 @@ def test_everything_that_is_written(cells_file: Path, trained: Path, tmp_path: P
     assert metrics["attribution/deeplift/n_skipped_pairs"] == 0
     shards = pd.concat(read_pair_scores(folder / "pairs").frames())
     is_gene = ~shards["gene"].str.startswith("@")
+    leads_from_one_cell_to_the_other(read(folder, "examples"), shards, pairs)
     for name in ("forward", "backward"):
         zero = float((shards.loc[is_gene, name] == 0).mean())
         assert metrics[f"attribution/deeplift/zero_{name}"] == pytest.approx(zero, abs=1e-12)

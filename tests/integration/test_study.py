@@ -57,6 +57,7 @@ FILES = {
 OWN_FILES = {
     *("data_report.json", "training.csv", "checkpoints/training.json"),
     *("attributions/rankings.parquet", "checkpoints/calibration.json"),
+    "attributions/examples.parquet",
     "checkpoints/hf/README.md",
     *("confusion.parquet", "test_donors.parquet"),
 }

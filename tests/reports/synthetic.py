@@ -127,6 +127,21 @@ def pair_table(n: int = 160, *, seed: int = 0) -> pd.DataFrame:
     )
 
 
+def example_table(genes: int = 3, *, name: str = "B cell") -> pd.DataFrame:
+    """Two pairs one by one: a category, `genes` genes and the rest lead from -4 to 4."""
+    rows = []
+    for pair, standing in ((7, "typical"), (9, "strong")):
+        share = 8.0 / (genes + 2)
+        facts = {"pair": pair, "standing": standing, "stratum": name, "input": f"cell{pair}"}
+        facts |= {"baseline": f"control{pair}", "donor_input": "1015", "donor_baseline": None}
+        facts |= {"f_input": 4.0, "f_baseline": -4.0}
+        kinds = [("category", "cell_type", 0), *(("gene", f"GENE{i}", 1) for i in range(genes))]
+        for kind, gene, n in [*kinds, ("rest", None, 120)]:
+            known = {"value_input": 3.25, "value_baseline": 0.0} if kind == "gene" else {}
+            rows.append(facts | {"kind": kind, "name": gene, "score": share, "n_genes": n} | known)
+    return pd.DataFrame(rows)
+
+
 def history_table(seed: int = 0) -> pd.DataFrame:
     """A sparse training log, as CSV loggers write it: training and validation on separate rows."""
     rng = np.random.default_rng(seed)
@@ -348,6 +363,7 @@ def write_run(
         "test_donors.parquet": donor_table(),
         "attributions/genes.parquet": gene_table(n_genes, flags=True),
         "attributions/pairs.parquet": pair_table(),
+        "attributions/examples.parquet": example_table(),
         "attributions/grad_x_delta/genes.parquet": gene_table(
             n_genes, seed=1, method="grad_x_delta"
         ),

@@ -28,6 +28,7 @@ from tests.reports.synthetic import (
     donor_table,
     effects_table,
     enrichment_table,
+    example_table,
     gene_table,
     label_tables,
     pair_table,
@@ -55,6 +56,7 @@ PARTS = (
     "test_donors.parquet",
     "attributions/genes.parquet",
     "attributions/pairs.parquet",
+    "attributions/examples.parquet",
     "attributions/grad_x_delta/genes.parquet",
     "attributions/strata.parquet",
     "attributions/plan.json",
@@ -93,9 +95,9 @@ class Page(HTMLParser):
         elif not self.inside:
             self.text += data
 
-    def island(self) -> Any:
-        """The gene table's JSON."""
-        (found,) = [text for attrs, text in self.scripts if attrs.get("type")]
+    def island(self, name: str = "gene-data") -> Any:
+        """The JSON of an island, by default the gene table's."""
+        (found,) = [text for attrs, text in self.scripts if attrs.get("id") == name]
         return json.loads(found)
 
 
@@ -213,8 +215,11 @@ def test_report_carries_its_figures(finished: tuple[Path, dict[str, Path]]) -> N
 
 
 def asks_for_nothing(page: Page) -> None:
-    """Nothing in the page loads anything."""
+    """Nothing in the page loads anything; a link may lead out, but tells nobody where from."""
     for tag, attrs in page.tags:
+        if tag == "a" and str(attrs["href"]).startswith("https://"):
+            assert attrs == {"href": attrs["href"], "rel": "noopener noreferrer"}
+            continue
         for name in ("src", "href", "srcset", "data", "action", "poster"):
             value = attrs.get(name) or ""
             assert not re.match(r"\s*(https?:)?//", value), (tag, name, value)
@@ -227,7 +232,7 @@ def test_report_says_the_question_and_the_verdict(tmp_path: Path) -> None:
     page = report(tmp_path)
     wanted = "Which genes made the model call a cell “IFN-beta stimulated” rather than “control”?"
     assert wanted in page.text
-    assert "balanced accuracy of 0.957" in page.text
+    assert "balanced accuracy of 0.957 [0.951, 0.963] over cells; IFN-beta" in page.text
     assert "19 of its 30 best" in page.text
     assert "Keeping only the best 5 % of the panel" in page.text
     assert "random genes, mean of 10" in page.text
@@ -251,6 +256,10 @@ def evil_evidence() -> dict[str, object]:
         "attributions/effects.parquet": effects_table().assign(ranking=EVIL, label=EVIL),
         "attributions/enrichment.parquet": enrichment_table().assign(gene_set=EVIL, genes=EVIL),
         "attributions/grad_x_delta/genes.parquet": gene_table(60, method=EVIL),
+        "attributions/examples.parquet": example_table(name=EVIL)
+        .assign(input=EVIL, donor_input=EVIL, standing=EVIL)
+        .replace({"name": {"GENE0": EVIL, "GENE1": "<!--<script>"}}),
+        "pruning/curves.parquet": curves_table().replace({"ranking": {"hvg": EVIL}}),
     }
 
 
@@ -276,7 +285,14 @@ def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
     for part in ("Pairs by stratum", "Pairs left out", "each label", "Gene sets", "published eff"):
         assert EVIL in page.text.split(part)[-1][:1200], part
     assert [row[1] for row in page.island()["rows"][:2]] == [EVIL, "<!--<script>"]
-    assert len(page.scripts) == 2
+    assert [text[1] for text in page.island("pair-data")[0]["facts"][:1]] == [
+        f"{EVIL} (donor {EVIL})"
+    ]
+    assert EVIL in page.island("curve-data")["styles"]
+    scripts = [attrs.get("id") for attrs, _ in page.scripts]
+    assert scripts == ["gene-data", "curve-data", "pair-data", None]
+    assert EVIL in page.text.split("One cell at a time")[-1][:1200]
+    asks_for_nothing(page)
 
 
 def test_island_survives_everything() -> None:
@@ -293,11 +309,11 @@ def test_gene_table_is_whole_in_the_island_and_short_in_the_page(tmp_path: Path)
     genes.loc[4, "log_fold_change"] = float("inf")
     page = report(tmp_path, {"attributions/genes.parquet": genes})
     island = page.island()
-    assert len(island["rows"]) == 1000 and island["page"] == 200
+    assert len(island["rows"]) == 1000 and island["page"] == 100
     assert len(island["rows"][0]) == len(island["kinds"])
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     table = html[html.index('id="gene-table"') : html.index('id="gene-data"')]
-    assert table.count("<tr>") == 201
+    assert table.count("<tr>") == 101
     assert "@cell_type" not in table
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from gradgene.attribution import AttributionSettings
+from gradgene.commands.attribute_examples import write_examples
 from gradgene.commands.attribute_plan import (
     arranged_pairs,
     estimates,
@@ -152,6 +153,8 @@ def attribute(work: Workspace) -> None:
             frames[split] += [r.to_pandas(split) for r in rankings_of(work, settings, result.sums)]
             if split == "test":
                 write_tables(work, settings, result, cells, plan)
+                if settings is work.settings:
+                    write_examples(work, cells, plan, result.pairs)
                 by_label += rankings_by_label(work, settings, result.sums)
             elif settings is work.settings:
                 write_training_table(work, settings, result, cells, plan)

@@ -1,18 +1,21 @@
-"""`gradgene report RUN…`: remake the report of one run, or join several in one table.
+"""`gradgene report RUN…`: remake the report of one run, or set several side by side.
 
 gradgene report RUN
     Figures and report.html again.
+gradgene report SWEEP
+    The runs of a sweep (the folder that `gradgene study -m …` wrote) on one page, report.html in
+    that folder, with tables and figures beside it. `gradgene report SWEEP/*` does the same.
 gradgene report RUN RUN … [out=FILE.csv|FILE.parquet|FOLDER] [figure=FILE.png|FILE.svg]
     Figures of each run and medians over runs. Where the runs hold out three donors or more between
-    them, also their genes in one table, with intervals over donors; out= writes all of it. The
-    pruning curves of all runs go into one figure: to figure=, else beside out=, else into the
-    folder of the sweep (`gradgene report runs/NAME/*` after `gradgene -m study …`).
+    them, also their genes in one table, with intervals over donors. out=FILE writes that table,
+    out=FOLDER all of it and the page; figure= the pruning curves of all runs.
 --wandb
     Also log the runs to Weights & Biases, several as one group, and lay out a workspace of it.
 """
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +26,13 @@ from rich.table import Table
 from gradgene.commands.options import Options
 from gradgene.commands.report_agreement import run_agreement
 from gradgene.commands.report_curves import joined_curves
+from gradgene.commands.report_page import draw_curves, write_page
+from gradgene.commands.report_sweep import Sweep, find_sweep
 from gradgene.commands.report_wandb import send_runs
 from gradgene.errors import ConfigError, OutputError
 from gradgene.genes import DonorScores, pool_donors
-from gradgene.plotting import mark_leaks, pruning_orders
-from gradgene.reports import RunFiles, write_figures, write_picture, write_report
+from gradgene.plotting import mark_leaks
+from gradgene.reports import RunFiles, write_figures, write_report
 from gradgene.store import atomic_path
 
 __all__ = ["call", "compare_runs", "pooled_genes"]
@@ -40,58 +45,88 @@ SHOWN = ["rank", "gene", "score", "ci_low", "ci_high", "p_adjusted", "n_donors",
 
 
 def call(options: Options) -> None:
-    """One folder: figures and `report.html` again. Several: medians over runs, printed."""
+    """One folder: figures and `report.html` again. Several, or a sweep: the runs side by side."""
     if not options.words:
         raise ConfigError(
             "needs the folder of a run", where="gradgene report", fix="gradgene report runs/demo"
         )
     out, figure = _written(options)
-    folders = [Path(word) for word in options.words]
-    if len(folders) > 1:  # a sweep's folder also holds Hydra's own files, which a glob names
-        folders = [folder for folder in folders if not folder.is_file()]
-    runs = [read_run(folder) for folder in folders]
     console = Console(soft_wrap=True)
-    if len(runs) == 1:
-        for key, value in (("out", out), ("figure", figure)):
-            if value is not None:
-                raise ConfigError("is for several runs", where=key, fix="give more than one folder")
-        figures = write_figures(runs[0])
-        console.print(f"report:  {write_report(runs[0], figures).resolve().as_uri()}")
+    sweep = find_sweep(options.words)
+    if sweep is not None:
+        runs = _join(sweep, out, figure, _line(options), console)
         if options.wandb:
-            send_runs(runs, console, figures)
+            send_runs(runs, console)
         return
+    run = read_run(Path(options.words[0]))
+    for key, value in (("out", out), ("figure", figure)):
+        if value is not None:
+            raise ConfigError("is for several runs", where=key, fix="give more than one folder")
+    figures = write_figures(run)
+    console.print(f"report:  {write_report(run, figures).resolve().as_uri()}")
+    if options.wandb:
+        send_runs([run], console, figures)
+
+
+def _join(
+    sweep: Sweep, out: Path | None, figure: Path | None, line: str, console: Console
+) -> list[RunFiles]:
+    """Print the runs side by side; write tables, figures and a page where there is a place."""
+    runs = [read_run(folder) for folder in sweep.runs]
     quality, rankings = compare_runs(runs)
-    printed = {f"{len(runs)} runs": quality, "median over runs": rankings}
-    genes, curves = pooled_genes(runs), joined_curves(runs)
+    tables = {
+        "runs": quality,
+        "rankings": rankings,
+        "genes": pooled_genes(runs),
+        "pruning": joined_curves(runs),
+        "agreement": run_agreement(runs),
+    }
+    curves = tables["pruning"]
     if figure is not None and curves is None:
         raise OutputError(
             "none of these runs has a pruning curve of its ranking",
             where="figure",
             fix="run `gradgene prune` in them first",
         )
-    agreement = run_agreement(runs)
-    if agreement is not None:
-        printed["agreement of the runs"] = agreement
+    _print(tables, len(runs), console)
+    if out is not None and out.suffix:
+        write_pooled(tables["genes"], out)
+        console.print(f"genes:   {out}")
+        figure = figure or out.with_name(f"{out.stem}_pruning.png")
+    elif out is not None or sweep.folder is not None:
+        folder = out or sweep.folder or Path()
+        write_tables(tables, folder)
+        console.print(f"tables:  {folder}")
+        page = write_page(sweep, runs, tables, folder, line)
+        console.print(f"report:  {page.resolve().as_uri()}")
+        if curves is not None:
+            console.print(f"figure:  {folder / 'pruning.png'}")
+    if figure is not None and curves is not None:
+        console.print(f"figure:  {draw_curves(runs, curves, figure)}")
+    return runs
+
+
+def _print(tables: dict[str, pd.DataFrame | None], n_runs: int, console: Console) -> None:
+    genes = tables["genes"]
+    printed = {
+        f"{n_runs} runs": tables["runs"],
+        "median over runs": tables["rankings"],
+        "agreement of the runs": tables["agreement"],
+    }
     if genes is not None:
         printed[f"best genes over {genes['n_donors'].max()} donors"] = genes.head(TOP)[SHOWN]
     for title, frame in printed.items():
+        if frame is None:
+            continue
         table = Table(*frame.columns, title=title)
         for row in frame.itertuples(index=False):
             table.add_row(*(v if isinstance(v, str) else f"{v:.3g}" for v in row))
         console.print(table)
-    if out is not None and out.suffix:
-        write_pooled(genes, out)
-        console.print(f"genes:   {out}")
-    elif out is not None:
-        tables = {"runs": quality, "rankings": rankings, "genes": genes, "pruning": curves}
-        write_tables({**tables, "agreement": agreement}, out)
-        console.print(f"tables:  {out}")
-    file = figure or _beside(folders, out)
-    if file is not None and curves is not None:
-        draw_curves(runs, curves, file)
-        console.print(f"figure:  {file}")
-    if options.wandb:
-        send_runs(runs, console)
+
+
+def _line(options: Options) -> str:
+    """The command line again, as one types it."""
+    return shlex.join(["gradgene", "report", *options.words, *options.overrides])
 
 
 def _written(options: Options) -> tuple[Path | None, Path | None]:
@@ -111,25 +146,6 @@ def _written(options: Options) -> tuple[Path | None, Path | None]:
                 found=found[key].suffix,
             )
     return found.get("out"), found.get("figure")
-
-
-def _beside(folders: list[Path], out: Path | None) -> Path | None:
-    """Where the figure goes that nobody asked for by name; None for nowhere."""
-    if out is not None:
-        return out.with_name(f"{out.stem}_pruning.png") if out.suffix else out / "pruning.png"
-    parents = {folder.resolve().parent for folder in folders}
-    sweep = parents.pop()
-    # Hydra leaves this file in the folder of a sweep; elsewhere nothing is written unasked.
-    return sweep / "pruning.png" if not parents and (sweep / "multirun.yaml").is_file() else None
-
-
-def draw_curves(runs: list[RunFiles], curves: pd.DataFrame, file: Path) -> None:
-    """One figure of the joined pruning curves of `runs`, as PNG and SVG beside each other."""
-    chances = {float((run.metrics or {}).get("pruning/chance", 0.5)) for run in runs}
-    chance = chances.pop() if len(chances) == 1 else None
-    figure = pruning_orders(curves, chance=chance, main=str(curves["ranking"].iloc[0]))
-    for suffix in (".svg", ".png"):
-        write_picture(figure, file.with_suffix(suffix))
 
 
 def write_tables(tables: dict[str, pd.DataFrame | None], folder: Path) -> None:

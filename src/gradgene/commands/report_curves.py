@@ -12,12 +12,14 @@ from gradgene.plotting import CONTROLS
 from gradgene.pruning import RANDOM_WEIGHTS
 from gradgene.reports import RunFiles
 
-__all__ = ["joined_curves", "run_labels"]
+__all__ = ["joined_curves", "over_repeats", "run_labels", "run_settings"]
 
 #: Sections of a configuration that change no curve, or only by chance.
 NOT_COMPARED = ("paths", "logger", "report", "callbacks", "trainer", "evaluation", "flags")
 #: Facts in which runs may differ and still be repeats of each other.
 REPEATS = ("seed", "holdout_donors", "name", "compare", "keep_every_s")
+#: Those of them that a table of runs shows: (section, key).
+VARIED = (("study", "seed"), ("data", "holdout_donors"))
 COLUMNS = ["ranking", "order", "ratio", "arm", "metric"]
 #: So many runs have an interval of their own.
 LEAST = 3
@@ -31,16 +33,9 @@ def run_labels(runs: Sequence[RunFiles]) -> list[str]:
     repeats. Runs that do not differ are called by their ranking.
     """
     facts = [_facts(run) for run in runs]
-    keys = list(dict.fromkeys(key for fact in facts for key in fact))
-    chosen: list[str] = []
-    groups: list[tuple[Hashable, ...]] = [() for _ in runs]
-    for key in keys:
-        finer = [(*group, fact.get(key)) for group, fact in zip(groups, facts, strict=True)]
-        if len(set(finer)) > len(set(groups)):
-            chosen.append(key)
-            groups = finer
+    chosen = _telling(facts)
     if not chosen:
-        return [str(run.main_ranking) for run in runs]
+        return [str(run.main_ranking or run.ranking_name or run.path.name) for run in runs]
     named = ("method", "baseline", "ranking")
     labels = [
         ", ".join(
@@ -53,6 +48,39 @@ def run_labels(runs: Sequence[RunFiles]) -> list[str]:
         str(run.main_ranking) if label in CONTROLS and run.main_ranking not in CONTROLS else label
         for label, run in zip(labels, runs, strict=True)
     ]
+
+
+def run_settings(runs: Sequence[RunFiles]) -> pd.DataFrame:
+    """A row a run, a column for each setting that tells the runs apart.
+
+    Those of `run_labels` come first, then seeds and held-out donors where they differ.
+    """
+    facts = [
+        _facts(run)
+        | {f"{section}.{key}": _plain(run.section(section).get(key)) for section, key in VARIED}
+        for run in runs
+    ]
+    varied = [f"{section}.{key}" for section, key in VARIED]
+    chosen = _telling([{k: v for k, v in fact.items() if k not in varied} for fact in facts])
+    chosen += [key for key in varied if len({fact[key] for fact in facts}) > 1]
+    return pd.DataFrame([{key: fact.get(key) for key in chosen} for fact in facts])
+
+
+def over_repeats(found: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Means over the runs of one label, with intervals over runs; see `joined_curves`.
+
+    Parameters
+    ----------
+    found
+        A row a run and whatever `keys` tell apart: `value` and maybe `ci_low, ci_high`.
+    keys
+        Columns that stay apart.
+    """
+    rows = [
+        dict(zip(keys, key, strict=True)) | _over_runs(of)
+        for key, of in found.groupby(list(keys), sort=False)
+    ]
+    return pd.DataFrame(rows, columns=[*keys, "value", "ci_low", "ci_high", "n_runs"])
 
 
 def joined_curves(runs: Sequence[RunFiles]) -> pd.DataFrame | None:
@@ -81,11 +109,7 @@ def joined_curves(runs: Sequence[RunFiles]) -> pd.DataFrame | None:
         return None
     values = ["value", *(c for c in ("ci_low", "ci_high") if c in frame)]
     by_run = frame.groupby([*COLUMNS, "run"], sort=False)[values].mean().reset_index()
-    rows = [
-        dict(zip(COLUMNS, keys, strict=True)) | _over_runs(of)
-        for keys, of in by_run.groupby(COLUMNS, sort=False)
-    ]
-    joined = pd.DataFrame(rows)
+    joined = over_repeats(by_run, COLUMNS)
     if "rank_source" in frame:
         leaking = set(frame.loc[frame["rank_source"] == "per_pair", "ranking"])
         source = joined["ranking"].isin(leaking).map({True: "per_pair", False: "held_out"})
@@ -105,6 +129,18 @@ def _over_runs(of: pd.DataFrame) -> dict[str, Any]:
     elif len(of) == 1 and {"ci_low", "ci_high"} <= set(of.columns):
         low, high = (float(of[c].iloc[0]) for c in ("ci_low", "ci_high"))
     return {"value": mean, "ci_low": low, "ci_high": high, "n_runs": len(of)}
+
+
+def _telling(facts: Sequence[dict[str, Hashable]]) -> list[str]:
+    """The keys that tell as many of these apart as all keys do, the first ones preferred."""
+    chosen: list[str] = []
+    groups: list[tuple[Hashable, ...]] = [() for _ in facts]
+    for key in dict.fromkeys(key for fact in facts for key in fact):
+        finer = [(*group, fact.get(key)) for group, fact in zip(groups, facts, strict=True)]
+        if len(set(finer)) > len(set(groups)):
+            chosen.append(key)
+            groups = finer
+    return chosen
 
 
 def _facts(run: RunFiles) -> dict[str, Hashable]:
@@ -127,4 +163,8 @@ def _flat(key: str, found: Any) -> list[tuple[str, Hashable]]:
         return []
     if isinstance(found, dict):
         return [pair for name, value in found.items() for pair in _flat(f"{key}.{name}", value)]
-    return [(key, str(found) if isinstance(found, list) else found)]
+    return [(key, _plain(found))]
+
+
+def _plain(found: Any) -> Hashable:
+    return str(found) if isinstance(found, list) else found

@@ -28,6 +28,7 @@ from gradgene.plotting.pruning import (
     pruning_grid,
     pruning_orders,
 )
+from gradgene.plotting.pruning_lines import ratio_places
 from gradgene.plotting.sanity import sanity_checks
 from gradgene.plotting.stability import donor_stability, pair_stability
 
@@ -55,6 +56,7 @@ __all__ = [
     "pruning_orders",
     "ranking_agreement",
     "ranking_styles",
+    "ratio_places",
     "sanity_checks",
     "score_distribution",
     "scores_by_gene",

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from gradgene.plotting.palette import PALETTE
 
-__all__ = ["chance_line", "name_lines", "pruning_lines", "ratio_axis", "spread"]
+__all__ = ["chance_line", "name_lines", "pruning_lines", "ratio_axis", "ratio_places", "spread"]
 
 _Map = Callable[[np.ndarray], np.ndarray]
 
@@ -79,29 +79,50 @@ def ratio_axis(ax: Axes, order: str, chosen: pd.DataFrame, room: float) -> bool:
     Ratios closer than the share `room` of the axis are not both named.
     """
     ratios = np.unique(chosen["ratio"].to_numpy(dtype=float))
-    span = float(ratios[-1] - ratios[0])
-    stretch = len(ratios) > 2 and float(np.diff(ratios).min()) < 0.04 * span
-    there: _Map = _identity
-    back: _Map = _identity
-    if stretch and order == "lowest_first":
-        # What matters happens when few genes are left: the logarithm of the share kept.
-        there, back = _log_kept, _from_log_kept
-    elif stretch:
-        there, back = _log_removed, _from_log_removed
+    there, back, stretched = _scale(ratios, order)
     ax.set_xscale("function", functions=(there, back))
     places = there(ratios)
     width = float(places[-1] - places[0]) or 1.0
-    room = room * width
     margins = np.array([places[0] - 0.03 * width, places[-1] + 0.03 * width])
     ax.set_xlim(*(float(x) for x in back(margins)))
-    shown: list[int] = []
-    for i in range(len(ratios))[:: -1 if order == "lowest_first" else 1]:
-        if not shown or abs(places[i] - places[shown[-1]]) >= room:
-            shown.append(i)
-    ax.xaxis.set_major_locator(FixedLocator([float(ratios[i]) for i in sorted(shown)]))
+    shown = _apart(places, order, room * width)
+    ax.xaxis.set_major_locator(FixedLocator([float(ratios[i]) for i in shown]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.3g}"))
-    return bool(stretch)
+    return stretched
+
+
+def ratio_places(ratios: np.ndarray, order: str, room: float) -> tuple[np.ndarray, list[int], bool]:
+    """Where the same axis has rising `ratios`, for whoever draws it elsewhere.
+
+    Returns the place of each ratio from 0 (left) to 1, the positions of those that are named, and
+    whether the axis is stretched.
+    """
+    there, _, stretched = _scale(ratios, order)
+    places = there(ratios)
+    places = (places - places[0]) / (float(places[-1] - places[0]) or 1.0)
+    return places, _apart(places, order, room), stretched
+
+
+def _scale(ratios: np.ndarray, order: str) -> tuple[_Map, _Map, bool]:
+    """The map from ratios to places, the way back, and whether it stretches."""
+    span = float(ratios[-1] - ratios[0])
+    stretch = len(ratios) > 2 and float(np.diff(ratios).min()) < 0.04 * span
+    if not stretch:
+        return _identity, _identity, False
+    if order == "lowest_first":
+        # What matters happens when few genes are left: the logarithm of the share kept.
+        return _log_kept, _from_log_kept, True
+    return _log_removed, _from_log_removed, True
+
+
+def _apart(places: np.ndarray, order: str, room: float) -> list[int]:
+    """Those of rising places that are at least `room` apart, beginning where it matters."""
+    shown: list[int] = []
+    for i in range(len(places))[:: -1 if order == "lowest_first" else 1]:
+        if not shown or abs(places[i] - places[shown[-1]]) >= room:
+            shown.append(i)
+    return sorted(shown)
 
 
 def _identity(ratio: np.ndarray) -> np.ndarray:

@@ -8,19 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from gradgene import __version__
 from gradgene.plotting import PALETTE
 from gradgene.reports import sections
 from gradgene.reports.controls import agreement_names
+from gradgene.reports.curve_data import curve_charts
 from gradgene.reports.evidence import interval_note, swaps
 from gradgene.reports.figures import write_figures
+from gradgene.reports.headline import key_figures
 from gradgene.reports.numbers import number
 from gradgene.reports.run_files import RunFiles, write_atomically
-from gradgene.reports.verdict import cautions, leaks, question, verdict
+from gradgene.reports.verdict import cautions, leaks, promised_delta, question, verdict
 
-__all__ = ["write_report"]
+__all__ = ["page_template", "picture", "write_report"]
 
 # Beyond this many bytes a figure goes in as PNG, which does not grow with what is drawn.
 _LARGEST_SVG = 400_000
@@ -73,21 +75,17 @@ def write_report(run: RunFiles, figures: Mapping[str, Path] | None = None) -> Pa
         If it cannot be written.
     """
     figures = write_figures(run) if figures is None else figures
-    environment = Environment(
-        loader=PackageLoader("gradgene.reports", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
-    page = environment.get_template("template.html.j2").render(
+    page = page_template("template.html.j2").render(
         question=question(run),
         study=run.study,
         verdict=verdict(run),
+        key_figures=key_figures(run),
         cautions=cautions(run),
         leaks=leaks(run),
-        figures={name: _picture(name, path) for name, path in figures.items()},
+        figures={
+            name: picture(path, _ALT.get(name, name.replace("_", " ")))
+            for name, path in figures.items()
+        },
         colours=PALETTE,
         version=__version__,
         **_tables(run),
@@ -97,7 +95,7 @@ def write_report(run: RunFiles, figures: Mapping[str, Path] | None = None) -> Pa
 
 def _tables(run: RunFiles) -> dict[str, Any]:
     """Every table and list of facts the template shows, None where the run has none."""
-    genes = sections.gene_table(run)
+    genes, pairs, charts = sections.gene_table(run), sections.pair_views(run), curve_charts(run)
     return {
         "data_facts": sections.data_facts(run),
         "data_table": sections.data_table(run),
@@ -111,6 +109,13 @@ def _tables(run: RunFiles) -> dict[str, Any]:
         "donors": sections.donor_table(run),
         "genes": genes,
         "genes_json": None if genes is None else _island(genes.island()),
+        "pairs": pairs,
+        "pairs_json": _island([view.island() for view in pairs]),
+        "complete": promised_delta(run, run.method or "") is not None,
+        "curves_json": None if charts is None else _island(charts),
+        "control_rankings": sections.control_ranking_table(run),
+        "worst_pairs": sections.worst_pairs_table(run),
+        "methods_text": sections.methods_text(run),
         "interval_note": interval_note(run),
         "swaps": swaps(run),
         "unflagged": sections.unflagged_table(run),
@@ -146,13 +151,27 @@ def _tables(run: RunFiles) -> dict[str, Any]:
     }
 
 
-def _picture(name: str, png: Path) -> dict[str, str]:
-    """A figure as a data URI with the text that stands for it."""
+def page_template(name: str) -> Template:
+    """A page to be filled in, where everything is escaped and nothing may be missing."""
+    environment = Environment(
+        loader=PackageLoader("gradgene.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["gene_url"] = sections.gene_url
+    return environment.get_template(name)
+
+
+def picture(png: Path, alt: str) -> dict[str, str]:
+    """A figure (its SVG, where that is small) as a data URI, and the text that stands for it."""
     svg = png.with_suffix(".svg")
     small = svg.is_file() and svg.stat().st_size <= _LARGEST_SVG
     path, kind = (svg, "image/svg+xml") if small else (png, "image/png")
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return {"uri": f"data:{kind};base64,{data}", "alt": _ALT.get(name, name.replace("_", " "))}
+    return {"uri": f"data:{kind};base64,{data}", "alt": alt}
 
 
 def _island(content: Any) -> str:

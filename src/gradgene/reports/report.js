@@ -1,111 +1,89 @@
 "use strict";
-(function () {
-  const byId = (id) => document.getElementById(id);
-  const table = byId("gene-table"), body = table.tBodies[0];
-  const heads = Array.from(table.tHead.rows[0].cells);
-  const state = { sort: -1, down: false, query: "", page: 0 };
-  let data = null, shown = [];
+// What every part of the page shares. The parts are in files of their own, in one script element.
+const Report = {
+  counts: new Intl.NumberFormat("en"),
 
-  // The rows are parsed when first needed: twenty thousand genes must not delay the page.
-  function load() {
-    if (data === null) {
-      data = JSON.parse(byId("gene-data").textContent);
-      shown = data.rows;
-    }
-    return data;
-  }
+  byId: (id) => document.getElementById(id),
 
-  // The same rules as gradgene.reports.numbers.number, so that a row looks the same drawn again.
-  function text(value, kind) {
-    if (value === null) return "–";
-    if (kind === "count") return value.toLocaleString("en");
-    if (kind !== "number") return value;
+  /* The content of a JSON island, null where the page has none. */
+  island(id) {
+    const found = document.getElementById(id);
+    return found === null ? null : JSON.parse(found.textContent);
+  },
+
+  /* A number as gradgene.reports.numbers.number writes it, so that a row looks the same drawn again. */
+  number(value, count = false) {
+    if (value === null || value === undefined) return "–";
+    if (count) return Report.counts.format(value);
     const size = Math.abs(value);
     if (size === 0) return "0";
     if (size < 1e-4 || size >= 1e5) {
       return value.toExponential(2).replace(/\.?0+e/, "e").replace(/e([+-])(\d)$/, "e$10$2");
     }
-    if (size >= 1000) return Math.round(value).toLocaleString("en");
+    if (size >= 1000) return Report.counts.format(Math.round(value));
     return String(Number(value.toPrecision(3)));
-  }
+  },
 
-  function select() {
-    const { rows, kinds } = load();
-    const words = kinds.map((kind, i) => (kind === "text" ? i : -1)).filter((i) => i >= 0);
-    const query = state.query.trim().toLowerCase();
-    shown = query === "" ? rows.slice()
-      : rows.filter((row) => words.some((i) => row[i] !== null && row[i].toLowerCase().includes(query)));
-    if (state.sort >= 0) {
-      const at = state.sort, sign = state.down ? -1 : 1;
-      const compare = kinds[at] === "number" || kinds[at] === "count"
-        ? (a, b) => a - b : (a, b) => (a < b ? -1 : a > b ? 1 : 0);
-      // Empty cells stay last in both directions: they are neither large nor small.
-      shown.sort((a, b) => (a[at] === null ? (b[at] === null ? 0 : 1)
-        : b[at] === null ? -1 : sign * compare(a[at], b[at])));
+  /* An element with attributes and children; text only ever as text: a gene may be named like a tag. */
+  element(name, attributes = {}, ...children) {
+    const made = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.append(...children);
+    return made;
+  },
+
+  /* A link to what is known of a gene, as gradgene.reports.sections.genes.gene_url makes it. */
+  geneLink(gene, ensembl) {
+    return Report.element("a", { href: Report.genePage(gene, ensembl), rel: "noopener noreferrer" }, gene);
+  },
+
+  genePage(gene, ensembl) {
+    const id = [ensembl, gene].find((name) => /^ENS[A-Z]*G\d{11}(\.\d+)?$/.test(name ?? ""));
+    return id ? "https://www.ensembl.org/id/" + id.split(".")[0]
+      : "https://www.ncbi.nlm.nih.gov/gene/?term=" + encodeURIComponent(gene);
+  },
+};
+
+// Buttons that copy the text of another element; without a clipboard by way of a text field.
+(function () {
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch (refused) {
+      const field = Report.element("textarea", { class: "unseen", "aria-hidden": "true" });
+      field.value = text;
+      document.body.append(field);
+      field.select();
+      const done = document.execCommand("copy");
+      field.remove();
+      return done;
     }
   }
 
-  function draw() {
-    const { kinds, page } = load();
-    const pages = Math.max(1, Math.ceil(shown.length / page));
-    state.page = Math.min(Math.max(state.page, 0), pages - 1);
-    const from = state.page * page, rows = shown.slice(from, from + page);
-    const drawn = document.createDocumentFragment();
-    for (const row of rows) {
-      const line = drawn.appendChild(document.createElement("tr"));
-      row.forEach((value, i) => {
-        const cell = line.appendChild(document.createElement("td"));
-        const kind = kinds[i];
-        cell.className = kind === "number" || kind === "count" ? "num" : kind;
-        if (kind === "direction" && (value === "up" || value === "down")) cell.classList.add(value);
-        // Only ever as text: a gene may be named like a tag.
-        cell.textContent = text(value, kind);
-      });
-    }
-    body.replaceChildren(drawn);
-    table.parentElement.scrollTop = 0;
-    status(from, rows.length, pages);
-  }
-
-  function status(from, count, pages) {
-    const total = shown.length.toLocaleString("en");
-    byId("gene-count").textContent = count === 0 ? "no gene matches"
-      : `${(from + 1).toLocaleString("en")}–${(from + count).toLocaleString("en")} of ${total}`;
-    byId("gene-back").disabled = state.page === 0;
-    byId("gene-on").disabled = state.page >= pages - 1;
-  }
-
-  function sortBy(at) {
-    // Numbers are first sorted downwards, ranks and words upwards: what one looks for comes first.
-    const first = load().kinds[at] === "number";
-    state.down = state.sort === at ? !state.down : first;
-    state.sort = at;
-    state.page = 0;
-    heads.forEach((head, i) => {
-      if (i === at) head.setAttribute("aria-sort", state.down ? "descending" : "ascending");
-      else head.removeAttribute("aria-sort");
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    const said = Report.element("span", { class: "said", role: "status" });
+    button.after(said);
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const from = document.querySelector(button.dataset.copy);
+      const done = await copy((from.innerText || from.textContent).trim());
+      button.focus();
+      said.textContent = done ? "Copied" : "Select the text and copy it by hand";
+      button.classList.toggle("done", done);
+      setTimeout(() => { said.textContent = ""; button.classList.remove("done"); }, 2500);
     });
-    select();
-    draw();
   }
+})();
 
-  heads.forEach((head, at) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = head.textContent;
-    button.addEventListener("click", () => sortBy(at));
-    head.replaceChildren(button);
+// Print shows everything that is folded away on the screen, and folds it again afterwards.
+(function () {
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const details of opened) details.open = true;
   });
-  byId("gene-search").addEventListener("input", (event) => {
-    state.query = event.target.value;
-    state.page = 0;
-    select();
-    draw();
+  addEventListener("afterprint", () => {
+    for (const details of opened) details.open = false;
   });
-  const turn = (by) => () => { load(); state.page += by; draw(); };
-  byId("gene-back").addEventListener("click", turn(-1));
-  byId("gene-on").addEventListener("click", turn(1));
-  byId("gene-controls").hidden = false;
-  load();
-  status(0, body.rows.length, Math.ceil(shown.length / data.page));
 })();

@@ -21,6 +21,7 @@ __all__ = ["RunFiles", "ranked", "write_atomically"]
 _NEEDED = {
     "genes": ("gene", "score", "rank"),
     "pairs": ("pair",),
+    "examples": ("pair", "standing", "kind", "name", "score", "f_input", "f_baseline"),
     "rankings": ("ranking", "gene", "rank"),
     "curves": ("ranking", "order", "ratio", "arm", "metric", "value"),
     "summary": ("ranking", "order", "area"),
@@ -55,6 +56,8 @@ class RunFiles:
         `data_report.json`.
     genes, pairs
         Gene table and pair table of the main method, columns as in the contract.
+    examples
+        A few pairs of the main method one by one: the scores of their best genes.
     compared
         Gene tables of the compared methods by name; empty where there are none.
     strata, skipped_pairs
@@ -99,6 +102,7 @@ class RunFiles:
     data_report: dict[str, Any] | None = None
     genes: pd.DataFrame | None = None
     pairs: pd.DataFrame | None = None
+    examples: pd.DataFrame | None = None
     rankings: pd.DataFrame | None = None
     curves: pd.DataFrame | None = None
     summary: pd.DataFrame | None = None
@@ -314,6 +318,7 @@ _PARTS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "data_report": ("data_report.json", _json),
     "genes": ("attributions/genes.parquet", _parquet),
     "pairs": ("attributions/pairs.parquet", _parquet),
+    "examples": ("attributions/examples.parquet", _parquet),
     "rankings": ("pruning/rankings.parquet", _parquet),
     "curves": ("pruning/curves.parquet", _parquet),
     "summary": ("pruning/summary.parquet", _parquet),

@@ -15,6 +15,7 @@ from gradgene.reports.controls import control_cautions
 from gradgene.reports.evidence import flags_of, has_flags, interval_note, null_note
 from gradgene.reports.faithfulness import faithfulness_cautions
 from gradgene.reports.figures import pick_curves
+from gradgene.reports.headline import accuracy_interval, bracketed, pruning_points
 from gradgene.reports.numbers import number, percent
 from gradgene.reports.run_files import RunFiles
 
@@ -73,7 +74,8 @@ def _model_sentence(run: RunFiles) -> Iterator[str]:
     where = f"On {number(int(cells))} test cells" if cells else "On the test cells"
     target = run.study.get("target")
     text = f"{where} the model predicts {target or 'the label'} with a balanced accuracy of "
-    text += number(float(accuracy))
+    found = accuracy_interval(run)
+    text += f"{number(float(accuracy))} {bracketed(*found) if found else ''}".strip()
     contrast = metrics.get("test/contrast_balanced_accuracy")
     if contrast is not None and run.study.get("baseline"):
         text += (
@@ -88,6 +90,9 @@ def _gene_sentence(run: RunFiles) -> Iterator[str]:
         return
     best = ", ".join(genes["gene"].astype(str).head(5))
     text = f"{run.method or 'The attribution'} ranks {best} highest of {len(genes):,} genes"
+    first = genes.iloc[0]
+    interval = bracketed(first.get("ci_low"), first.get("ci_high"), "over donors")
+    text += f"; the first scores {number(float(first['score']))} {interval}".rstrip()
     for key, value in (run.metrics or {}).items():
         name, at, count = key.removeprefix("recovery/").rpartition("@")
         if key.startswith("recovery/") and at and name == run.main_ranking:
@@ -115,32 +120,23 @@ def _effect_sentence(run: RunFiles) -> Iterator[str]:
 
 
 def _pruning_sentences(run: RunFiles) -> Iterator[str]:
-    picked, main = pick_curves(run), run.main_ranking
-    if picked is None or main is None:
-        return
-    curves, arm, metric = picked
-    name = METRIC_NAMES.get(metric, metric).lower()
-    whole = "each pair's genes" if leaks(run) else "the panel"
-    for order, wanted in (("lowest_first", 0.95), ("highest_first", 0.02)):
-        at_order = curves[curves["order"] == order]
-        own = at_order[at_order["ranking"] == main]
-        ratios = sorted(float(r) for r in own["ratio"].unique() if r > 0)
-        if not ratios:
-            continue
-        near = [r for r in ratios if abs(r - wanted) < 1e-6]
-        ratio = (near or [ratios[-1] if order == "lowest_first" else ratios[0]])[0]
-        here = at_order[at_order["ratio"] == ratio]
-        value = _interval(own[own["ratio"] == ratio])
-        if order == "lowest_first":
-            text = f"Keeping only the best {percent(1 - ratio)} of {whole} leaves {name} at {value}"
+    main, whole = run.main_ranking, "each pair's genes" if leaks(run) else "the panel"
+    for point in pruning_points(run):
+        assert main is not None  # there is a point of it
+        name = METRIC_NAMES.get(point.metric, point.metric).lower()
+        value = _interval(point.own)
+        if point.order == "lowest_first":
+            kept = percent(1 - point.ratio)
+            text = f"Keeping only the best {kept} of {whole} leaves {name} at {value}"
         else:
-            text = f"Removing the best {percent(ratio)} first brings {name} to {value}"
+            text = f"Removing the best {percent(point.ratio)} first brings {name} to {value}"
         leaking = leaks(run) and main not in CONTROLS  # no pair makes a control
-        others = [*_random_genes(here), *_area(run, main, order, arm, metric)]
+        area = _area(run, main, point.order, point.arm, point.metric)
+        others = [*_random_genes(point.all), *area]
         yield (
             text
             + (f" ({'; '.join(others)})" if others else "")
-            + (f"; this ranking leaks the label{_null(here, main)}." if leaking else ".")
+            + (f"; this ranking leaks the label{_null(point.all, main)}." if leaking else ".")
         )
 
 
@@ -185,8 +181,7 @@ def _interval(rows: pd.DataFrame) -> str:
     """The mean value of rows, with its interval where there is one."""
     text = number(float(rows["value"].mean()))
     if {"ci_low", "ci_high"} <= set(rows.columns) and rows["ci_low"].notna().all():
-        low, high = (number(float(rows[c].mean())) for c in ("ci_low", "ci_high"))
-        text += f" [{low}, {high}]"
+        text += f" {bracketed(rows['ci_low'].mean(), rows['ci_high'].mean())}"
     return text
 
 

@@ -4,6 +4,7 @@ One file a subject: what was read and paired, the model, its genes, its methods,
 what is needed to make the run again.
 """
 
+from gradgene.reports.sections.controls import control_ranking_table
 from gradgene.reports.sections.data import (
     cost_table,
     data_facts,
@@ -20,6 +21,7 @@ from gradgene.reports.sections.genes import (
     flag_table,
     flagged_table,
     gene_table,
+    gene_url,
     label_table,
     unflagged_table,
 )
@@ -32,7 +34,9 @@ from gradgene.reports.sections.methods import (
     recovery_table,
     zero_table,
 )
+from gradgene.reports.sections.methods_text import MethodsText, methods_text
 from gradgene.reports.sections.model import confusion_table, donor_table, quality_table
+from gradgene.reports.sections.pairs import PairStep, PairView, pair_views, worst_pairs_table
 from gradgene.reports.sections.pruning import (
     area_table,
     arm_tables,
@@ -59,6 +63,9 @@ from gradgene.reports.sections.tables import Table
 
 __all__ = [
     "GeneRows",
+    "MethodsText",
+    "PairStep",
+    "PairView",
     "Table",
     "agreement_table",
     "area_table",
@@ -68,6 +75,7 @@ __all__ = [
     "config_text",
     "confusion_table",
     "consensus_table",
+    "control_ranking_table",
     "cost_table",
     "data_facts",
     "data_table",
@@ -81,10 +89,13 @@ __all__ = [
     "flag_table",
     "flagged_table",
     "gene_table",
+    "gene_url",
     "interaction_rows",
     "label_table",
     "ledger_table",
+    "methods_text",
     "other_metrics",
+    "pair_views",
     "provenance_facts",
     "pruning_tables",
     "quality_table",
@@ -98,5 +109,6 @@ __all__ = [
     "stage_table",
     "strata_table",
     "unflagged_table",
+    "worst_pairs_table",
     "zero_table",
 ]

@@ -33,7 +33,7 @@ def data_facts(run: RunFiles) -> list[tuple[str, str]]:
         "Matched on": joined(study.get("match_on")),
         "Matching": _matching(run),
         "Donor column": study.get("donor"),
-        "Donors of the pairs": _donors(run),
+        "Donors of the pairs": _donors(run) if study.get("donor") else None,
         "Batch column": study.get("batch"),
         "Pairs": pairs,
         "Method": run.method,
@@ -58,10 +58,31 @@ def _donors(run: RunFiles) -> str:
 
 
 def data_table(run: RunFiles) -> Table | None:
-    """Cells and donors of each label in each split."""
+    """Cells and donors of each label, a column a split."""
     rows = (run.data_report or {}).get("table") or []
-    headings = {"split": "Split", "label": "Label", "n_cells": "Cells", "n_donors": "Donors"}
-    return make_table(list(headings.values()), [[row.get(key) for key in headings] for row in rows])
+    splits = list(dict.fromkeys(str(row.get("split")) for row in rows))
+    # The labels that are compared come first.
+    asked = [run.study.get("input"), run.study.get("baseline")]
+    labels = dict.fromkeys(str(row.get("label")) for row in rows)
+    order = sorted(labels, key=lambda label: asked.index(label) if label in asked else len(asked))
+    headings = ["Label"]
+    for split in splits:
+        headings += [f"{split.capitalize()} cells", f"{split.capitalize()} donors"]
+    found = {(str(row.get("split")), str(row.get("label"))): row for row in rows}
+    table = [
+        (
+            label,
+            *(
+                found.get((split, label), {}).get(key)
+                for split in splits
+                for key in ("n_cells", "n_donors")
+            ),
+        )
+        for label in order
+    ]
+    # Without donors their columns say nothing.
+    kept = [i for i in range(len(headings)) if i == 0 or any(row[i] is not None for row in table)]
+    return make_table([headings[i] for i in kept], [[row[i] for i in kept] for row in table])
 
 
 def strata_table(run: RunFiles) -> Table | None:

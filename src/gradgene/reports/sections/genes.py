@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -17,15 +19,25 @@ __all__ = [
     "flag_table",
     "flagged_table",
     "gene_table",
+    "gene_url",
     "label_table",
     "unflagged_table",
 ]
 
+#: Columns that fit on paper.
+PRINTED = frozenset(
+    "rank gene flags score ci_low ci_high direction log_fold_change p_adjusted p_null n_pairs "
+    "n_donors".split()
+)
+
 #: So many rows are in the page itself; the rest is drawn when somebody pages, sorts or searches.
-PAGE = 200
+PAGE = 100
 
 #: More labels than this are no table to read; the file has them all.
 MOST_LABELS = 60
+
+#: Stable identifiers of genes, of any species and with or without a version.
+_ENSEMBL = re.compile(r"ENS[A-Z]*G[0-9]{11}(\.[0-9]+)?")
 
 # Column → heading, kind (how it is written and sorted), explanation.
 _GENE_COLUMNS = {
@@ -80,25 +92,78 @@ _GENE_COLUMNS = {
 class GeneRows:
     """The gene table: `columns` as (heading, kind, explanation), `rows` as plain values.
 
-    Values are numbers, strings or None. `page` gives the first rows as text for the page itself,
+    Values are numbers, strings or None; `keys` are the columns' names in the gene table. `page`
+    gives the first rows as text for the page itself, with `links` and `bars` of the same rows, and
     `island` everything for the script that sorts and searches.
     """
 
     columns: tuple[tuple[str, str, str], ...]
     rows: tuple[tuple[Any, ...], ...]
+    keys: tuple[str, ...]
 
     def page(self) -> list[tuple[str, ...]]:
-        """The first 200 rows as text."""
+        """The first 100 rows as text."""
         return [tuple(number(value) for value in row) for row in self.rows[:PAGE]]
+
+    def links(self) -> list[str]:
+        """The address that each of these rows' genes leads to."""
+        genes, ids = self._column("gene"), self._column("ensembl_id")
+        return [gene_url(*both) for both in zip(genes, ids, strict=True)][:PAGE]
+
+    def bars(self) -> list[tuple[tuple[float, float], tuple[float, float] | None] | None]:
+        """The score and the interval of these rows as (left, width) in percent of the axis."""
+        span = self.span
+        columns = [self._column(key) for key in ("score", "ci_low", "ci_high")]
+        rows = list(zip(*columns, strict=True))[:PAGE]
+        if span is None:
+            return [None] * len(rows)
+        return [
+            None
+            if score is None
+            else (_piece(0, score, span), None if low is None else _piece(low, high, span))
+            for score, low, high in rows
+        ]
+
+    def off_paper(self) -> list[int]:
+        """Places, counted from 1, of the columns that do not fit on paper."""
+        return [i for i, key in enumerate(self.keys, start=1) if key not in PRINTED]
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """Both ends of the axis of scores, 0 within; None where all scores are 0."""
+        ends = [0.0]
+        for key in ("score", "ci_low", "ci_high"):
+            ends += [value for value in self._column(key) if value is not None]
+        return (min(ends), max(ends)) if min(ends) < max(ends) else None
 
     def meanings(self) -> list[tuple[str, str]]:
         """What each column means, as (heading, explanation)."""
         return [(heading, meaning) for heading, _, meaning in self.columns]
 
     def island(self) -> dict[str, Any]:
-        """Everything as plain JSON: kinds of columns, rows per page, rows."""
+        """Everything as plain JSON: kinds of columns, rows per page, the axis of scores, rows."""
         kinds = [kind for _, kind, _ in self.columns]
-        return {"kinds": kinds, "page": PAGE, "rows": [list(row) for row in self.rows]}
+        rows = [list(row) for row in self.rows]
+        return {"kinds": kinds, "page": PAGE, "span": self.span, "rows": rows}
+
+    def _column(self, key: str) -> list[Any]:
+        if key not in self.keys:
+            return [None] * len(self.rows)
+        at = self.keys.index(key)
+        return [row[at] for row in self.rows]
+
+
+def _piece(a: float, b: float, span: tuple[float, float]) -> tuple[float, float]:
+    width = span[1] - span[0]
+    return round(100 * (min(a, b) - span[0]) / width, 3), round(100 * abs(b - a) / width, 3)
+
+
+def gene_url(gene: str, ensembl_id: str | None = None) -> str:
+    """Where a gene is described: its Ensembl page by id, else a search for its symbol at NCBI."""
+    for name in (ensembl_id, gene):
+        if name and _ENSEMBL.fullmatch(name):
+            return f"https://www.ensembl.org/id/{name.partition('.')[0]}"
+    return f"https://www.ncbi.nlm.nih.gov/gene/?term={quote(gene, safe='')}"
 
 
 def gene_table(run: RunFiles) -> GeneRows | None:
@@ -117,6 +182,7 @@ def gene_table(run: RunFiles) -> GeneRows | None:
     return GeneRows(
         columns=tuple(_GENE_COLUMNS[name] for name in names),
         rows=tuple(zip(*columns, strict=True)),
+        keys=tuple(names),
     )
 
 

@@ -15,6 +15,8 @@ from gradgene.reports.sections.tables import Table, make_table
 
 __all__ = ["area_table", "arm_tables", "pruning_tables", "retrained_table"]
 
+#: Values below this are rounding.
+ROUNDING = 1e-12
 #: Areas shown beside the main one: (arm, metric).
 AREAS = (
     ("both", "balanced_accuracy"),
@@ -115,7 +117,9 @@ def _value(row: Any, column: str) -> str:
     low, high = row.get("ci_low"), row.get("ci_high")
     interval = f" [{number(low)}, {number(high)}]" if pd.notna(low) and pd.notna(high) else ""
     interval += " over draws" if interval and row.get("interval_over") == "draws" else ""
-    return f"{number(float(row[column]))}{interval}"
+    value = float(row[column])
+    # Random's own area is a sum of rounding errors.
+    return f"{number(0.0 if abs(value) < ROUNDING else value)}{interval}"
 
 
 def _values(curves: pd.DataFrame) -> Table | None:

@@ -1,0 +1,105 @@
+"""Which runs are meant: folders of runs, or the folder of a sweep that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from gradgene.errors import OutputError, closest
+
+__all__ = ["Sweep", "find_sweep"]
+
+#: What Hydra, and what we, leave in the folder of a sweep.
+MARKS = ("multirun.yaml", "jobs.csv")
+NEEDED = ("job", "overrides", "folder", "status")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Folders of runs, the folder of the sweep they are of and its `jobs.csv`, if there is one."""
+
+    runs: tuple[Path, ...]
+    folder: Path | None = None
+    jobs: pd.DataFrame | None = None
+
+
+def find_sweep(words: Sequence[str]) -> Sweep | None:
+    """The runs that `words` name, or None where they name a single run.
+
+    One folder of a sweep stands for the runs in it. Of several folders, those of jobs that failed
+    are left out: `jobs.csv` has what is known of them. Raises `OutputError` where that file is
+    damaged, or none of the jobs has left a run.
+    """
+    folders = [Path(word) for word in words]
+    if len(folders) == 1:
+        (folder,) = folders
+        if (folder / "config.yaml").is_file() or not _is_sweep(folder):
+            return None
+        jobs = _jobs(folder)
+        return _finished(folder, sorted(_runs_below(folder)), jobs)
+    # A sweep's folder also holds files of its own, which a glob names.
+    folders = [folder for folder in folders if not folder.is_file()]
+    parents = {folder.resolve().parent for folder in folders}
+    parent = parents.pop() if parents else Path()
+    if parents or not _is_sweep(parent):
+        return Sweep(tuple(folders))
+    return _finished(parent, folders, _jobs(parent))
+
+
+def _is_sweep(folder: Path) -> bool:
+    return any((folder / mark).is_file() for mark in MARKS)
+
+
+def _runs_below(folder: Path) -> list[Path]:
+    """Folders of runs, which Hydra may have put several levels down, and not what is in them."""
+    found = sorted(file.parent for file in folder.rglob("config.yaml"))
+    return [run for run in found if not any(other in run.parents for other in found)]
+
+
+def _jobs(folder: Path) -> pd.DataFrame | None:
+    file = folder / "jobs.csv"
+    if not file.is_file():
+        return None
+    try:
+        jobs = pd.read_csv(file)
+    except ValueError as error:  # pandas' own errors are ValueErrors
+        raise OutputError("cannot be read", where=str(file), found=str(error)) from error
+    for column in NEEDED:
+        if column not in jobs:
+            raise OutputError(
+                f"has no column {column!r}",
+                where=str(file),
+                found=closest(column, list(map(str, jobs.columns))),
+                fix="run the sweep again; jobs that are done are not done twice",
+            )
+    return jobs
+
+
+def _finished(folder: Path, runs: Sequence[Path], jobs: pd.DataFrame | None) -> Sweep:
+    """The sweep without the folders of failed jobs, in the order of its jobs."""
+    places: dict[Path, int] = {}
+    failed: set[Path] = set()
+    if jobs is not None:
+        for place, (name, status) in enumerate(zip(jobs["folder"], jobs["status"], strict=True)):
+            found = _place(folder, str(name))
+            places[found] = place
+            if status == "failed":
+                failed.add(found)
+    kept = [run for run in runs if run.resolve() not in failed]
+    if not kept:
+        raise OutputError(
+            "none of its jobs has left a run",
+            where=str(folder),
+            fix="see the errors in jobs.csv" if jobs is not None else "run the sweep first",
+        )
+    kept.sort(key=lambda run: places.get(run.resolve(), len(places)))
+    return Sweep(tuple(kept), folder, jobs)
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a job's folder is now: below the sweep's, which may have been moved since."""
+    choices = (folder / name, Path(name), folder / Path(name).name)
+    return next((c for c in choices if c.is_dir()), choices[0]).resolve()
