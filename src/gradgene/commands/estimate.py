@@ -34,7 +34,12 @@ class Estimate:
     peak_mb: float
 
     def __str__(self) -> str:
-        return f"about {_spoken(self.seconds)}, {_size(self.peak_mb)}"
+        return "about {}, {}".format(*self.spoken)
+
+    @property
+    def spoken(self) -> tuple[str, str]:
+        """Time and memory as one says them."""
+        return _spoken(self.seconds), _size(self.peak_mb)
 
 
 @dataclass(frozen=True)

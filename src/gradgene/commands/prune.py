@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
-from rich.progress import track
 
 from gradgene.commands.attribute import main_importance, ranking_names
 from gradgene.commands.binding import build
+from gradgene.commands.estimate import Estimate
+from gradgene.commands.estimate_pruning import measure_pruning
+from gradgene.commands.forecast import Forecast, tell_stages
 from gradgene.commands.options import Options
-from gradgene.commands.prune_controls import check_controls, control_rankings
+from gradgene.commands.progress import tracked
+from gradgene.commands.prune_controls import check_controls, control_rankings, n_controls
 from gradgene.commands.prune_pairs import prune_by_pair
 from gradgene.commands.prune_progress import PieceFiles
-from gradgene.commands.prune_retrain import check_retrain, retrain_pruned
+from gradgene.commands.prune_retrain import check_retrain, n_retrained, retrain_pruned
+from gradgene.commands.train import stand_in, training_estimate
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import OutputError, RankingError, closest
 from gradgene.pruning import (
@@ -29,7 +33,7 @@ from gradgene.pruning import (
 )
 from gradgene.store import write_parquet
 
-__all__ = ["check_pruning", "prune_genes", "run"]
+__all__ = ["check_pruning", "forecast_pruning", "prune_genes", "run"]
 
 
 def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
@@ -37,10 +41,28 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     work = Workspace(cfg, output_dir)
     check_pruning(work)
     if options.dry_run:
-        work.plan("prune")
+        stand_in(work)
+        tell_stages(work, {"prune": forecast_pruning})
         return
     work.write_provenance()
     work.stage("prune", prune_genes)
+
+
+def forecast_pruning(work: Workspace) -> Forecast:
+    """How many rankings on how many cells, tried on some of the cells."""
+    settings: PruningSettings = build(work.cfg.pruning)
+    if settings.rank_source == "per_pair":
+        return Forecast("every held-out pair by its own scores")
+    judged = judged_cells(work)
+    n = len(names_of(work, settings)) + n_controls(work, settings)
+    said = f"{n} orders at {len(settings.points)} points, {len(judged.tokens)} cells"
+    takes = measure_pruning(work.loaded.model.eval(), judged, settings, n)
+    n_models = n_retrained(work, settings)
+    if n_models:
+        again, said = training_estimate(work), f"{said}; {n_models} trainings without genes"
+        seconds = takes.seconds + n_models * again.seconds
+        takes = Estimate(seconds, max(takes.peak_mb, again.peak_mb))
+    return Forecast(said, takes, "the control rankings and the curves")
 
 
 def check_pruning(work: Workspace) -> None:
@@ -143,17 +165,23 @@ def pick(
     RankingError
         For a name that was not computed.
     """
-    by_name = {r.name: r for r in rankings}
     if settings.rankings == "all":
         return rankings
-    names: Iterable[str] = settings.rankings
-    if settings.rankings == "main":
-        choice: RankingChoice = build(work.cfg.ranking)
-        suffix = "/abs" if choice.sign == "absolute" else ""
-        names = [f"{a.method.name}/{main_importance(work, a)}{suffix}" for a in work.attributions]
+    by_name, names = {r.name: r for r in rankings}, names_of(work, settings)
     for name in names:
         require_ranking(name, by_name)
     return [by_name[name] for name in names]
+
+
+def names_of(work: Workspace, settings: PruningSettings) -> list[str]:
+    """Names of the attribution rankings that the settings ask for."""
+    if settings.rankings == "all":
+        return [name for a in work.attributions for name in ranking_names(work, a)]
+    if settings.rankings != "main":
+        return [*settings.rankings]
+    choice: RankingChoice = build(work.cfg.ranking)
+    suffix = "/abs" if choice.sign == "absolute" else ""
+    return [f"{a.method.name}/{main_importance(work, a)}{suffix}" for a in work.attributions]
 
 
 def _new(rankings: list[GeneRanking], before: list[GeneRanking]) -> list[GeneRanking]:
@@ -162,7 +190,4 @@ def _new(rankings: list[GeneRanking], before: list[GeneRanking]) -> list[GeneRan
 
 
 def _track(work: Workspace) -> Track:
-    def tracked(pieces: Sequence[Any]) -> Iterable[Any]:
-        yield from track(pieces, description="pruning", console=work.console)
-
-    return tracked
+    return partial(tracked, work.console, "pruning")

@@ -155,12 +155,6 @@ class RunFolder(ABC):
         append_json_line(line, self.folder / "progress.jsonl")
         self._unfinished(name).unlink()
 
-    def plan(self, *stages: str) -> None:
-        """Say which of these stages would run, and where; nothing is written."""
-        for name in stages:
-            self.console.print(f"{name}: {'done' if self.is_done(name) else 'to do'}")
-        self.console.print(f"results in {self.folder}")
-
     def _drop_metrics(self, prefixes: tuple[str, ...]) -> None:
         file = self.folder / "metrics.json"
         if file.is_file():

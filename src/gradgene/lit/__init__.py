@@ -12,6 +12,7 @@ from gradgene.lit.objective import MaskedTarget
 from gradgene.lit.pairs import PairBatches, PlannedPairs, pair_batches, pair_loader
 from gradgene.lit.phenotype import PhenotypeModule
 from gradgene.lit.pretraining import Pretraining, PretrainingModule
+from gradgene.lit.progress import Minutes, ProgressBar
 from gradgene.lit.resuming import LastCheckpoint, StepHistory
 from gradgene.lit.stream_data import StreamDataModule
 from gradgene.lit.streaming import Streaming, TokenStream
@@ -26,11 +27,13 @@ __all__ = [
     "LastCheckpoint",
     "MaskedTarget",
     "MaskedTokens",
+    "Minutes",
     "PairBatches",
     "PhenotypeModule",
     "PlannedPairs",
     "Pretraining",
     "PretrainingModule",
+    "ProgressBar",
     "StepHistory",
     "StreamDataModule",
     "Streaming",
