@@ -21,7 +21,8 @@ __all__ = ["Estimate", "Pace", "measure_pace"]
 PROBE_S, PROBE_SHARE = 0.5, 0.02
 #: Bytes that a position of a pair takes in scores and sums, whatever the method (measured).
 BYTES_A_POSITION = 260
-#: What large batches and the trainer hold that probes do not show (measured: 84 to 107 MB).
+#: What large batches, the trainer and control rankings hold that probes do not show (measured: 84
+#: to 141 MB).
 NOT_SEEN_MB = 100
 MB = 1024 * 1024
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradgene.commands.estimate import Estimate
+from gradgene.commands.estimate import NOT_SEEN_MB, Estimate
 from gradgene.commands.memory import peak_mb
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pruning import Judged, PruningSettings, prune, random_rankings
@@ -82,5 +82,6 @@ def measure_pruning(
         before_s = pieces.started - started
         of_trial = before_s + pieces.spent_s / max(pieces.done, 1) * pieces.n
         n_cuts = n * n_rankings * len(settings.points)
-        return Estimate(of_trial * n / len(some), peak_mb() + n_cuts * BYTES_A_CUT / MB)
+        held_mb = peak_mb() + n_cuts * BYTES_A_CUT / MB + NOT_SEEN_MB
+        return Estimate(of_trial * n / len(some), held_mb)
     return Estimate(0.0, peak_mb())  # there was nothing to do

@@ -61,10 +61,8 @@ def forecast_training(work: Workspace) -> Forecast:
     data, finetune = work.data, build(work.cfg.finetune)
     if work.cfg.checkpoint.path is not None:
         return Forecast("judge the model of checkpoint.path")
-    n_cells = data.split.train_n.size
-    said = (
-        f"{finetune.max_epochs} epochs of {n_cells} cells in {len(data.train_dataloader())} batches"
-    )
+    n_cells, n_batches = data.split.train_n.size, len(data.train_dataloader())
+    said = f"{finetune.max_epochs} epochs of {n_cells} cells in {n_batches} batches"
     stops = "early_stopping" in (work.cfg.callbacks or {})
     return Forecast(said, training_estimate(work), "what stopping early saves" if stops else "")
 
