@@ -19,7 +19,8 @@ __all__ = ["measure_pruning"]
 
 #: Cells of the trial, at most, and how long it may take before it stops at the next piece.
 CELLS, TRIAL_S = 64, 2.0
-#: Bytes of what is held of a cell and point of a curve: its cut and what equals it (measured).
+#: Bytes of a cell at a point of a curve: its cut, the sorting of equal ones, the labels' shares
+#: (reckoned for ten labels).
 BYTES_A_CUT = 150
 MB = 1024 * 1024
 
