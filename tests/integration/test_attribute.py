@@ -156,16 +156,14 @@ def test_a_category_that_is_not_read(
 def test_a_dry_run_tells_the_plan_and_what_it_takes(
     cells_file: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*line(cells_file, tmp_path / "new", trained), "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "6 pairs of test cells" in said and "6 pairs of train cells" in said
-    assert re.search(r"deeplift, 6 pairs of test cells: about \d+ (s|min), [\d.]+ (MB|GB)", said)
-    assert "attribute: to do" in said and not (tmp_path / "new").exists()
-    without = words(cells_file, tmp_path / "new")
-    assert main(["attribute", *without, "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "no estimate of time and memory: no trained model" in said
-    assert "6 pairs of test cells" in said
+    takes = r"│ to do +│ 6 test and 6 train pairs by deeplift +│ \d+ (s|min) +│ [\d.]+ (MB|GB) +│"
+    untrained = ["attribute", *words(cells_file, tmp_path / "new")]
+    for given in (line(cells_file, tmp_path / "new", trained), untrained):
+        assert main([*given, "--dry-run"]) == 0
+        said = capsys.readouterr().out
+        assert "6 pairs of test cells" in said and "6 pairs of train cells" in said
+        assert re.search(takes, said), said
+        assert not (tmp_path / "new").exists()
 
 
 def poisoned(checkpoint: Path, genes: list[str], file: Path) -> Path:

@@ -10,13 +10,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gradgene.attribution import METHODS
 from gradgene.commands.main import main
-from tests.conftest import REPOSITORY
+from tests.integration.notebooks import run_notebook
 from tests.integration.tiny import QUICK, contents, progress, read, words
 from tests.wandb_files import offline_runs
 
@@ -26,9 +25,6 @@ DEMO = (
     "experiment=demo finetune.max_epochs=1 pairs.max_pairs=4 pairs.max_training_pairs=4 "
     "pruning=short_grid pruning.rankings=main pruning.n_random=1 logger=none"
 ).split()
-
-
-NOTEBOOKS = REPOSITORY / "notebooks"
 
 
 @dataclass
@@ -74,17 +70,6 @@ def test_demo_runs_from_anywhere_without_network(demo):
     report = json.loads((folder / "data_report.json").read_text())
     assert report["n_cells_kept"] == 700 and "No donor column" in " ".join(report["notes"])
     assert "No donor column" in (folder / "report.html").read_text()
-
-
-def run_notebook(name: str) -> dict[str, Any]:
-    """Run a notebook's code top to bottom in the folder we are in; its names at the end."""
-    cells = json.loads((NOTEBOOKS / name).read_text())["cells"]
-    names: dict[str, Any] = {}
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert len(code) >= 5
-    for number, source in enumerate(code):
-        exec(compile(source, f"{name}, code cell {number}", "exec"), names)
-    return names
 
 
 def test_the_quickstart_notebook_runs_on_the_demo(demo, monkeypatch):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -184,3 +187,17 @@ def test_donors_of_one_label_each_give_balanced_accuracy_a_two_sided_interval() 
 def test_random_weights_have_no_area_to_another_models_random_genes() -> None:
     null = points("deeplift/forward (random weights)", (0.5, 0.9, 1.0))
     assert set(curve(MAIN, null, *RANDOM).summary()["ranking"]) == {"deeplift/forward", "random"}
+
+
+def test_curves_travel_in_an_anndata(tmp_path: Path) -> None:
+    """Numbers stay numbers, also where one is missing, and the file reads back the same."""
+    made = curve(points("random", (1.0, 0.8, 0.6)), points("deg", (1.0, 0.9, 0.7)))
+    missing = made.frame.assign(n_donors=pd.array([pd.NA] * len(made.frame), dtype="Int64"))
+    adata = ad.AnnData(np.zeros((2, 1)))
+    PruningCurve(missing).to_anndata(adata)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    back = ad.read_h5ad(tmp_path / "cells.h5ad").uns["gradgene_pruning"]
+    assert back["ranking"].tolist() == made.frame["ranking"].tolist()
+    np.testing.assert_array_equal(back["value"], made.frame["value"])
+    assert back["n_donors"].isna().all() and list(back) == CURVE_COLUMNS
+    assert "Int64" in str(missing["n_donors"].dtype), "the curve itself is not changed"

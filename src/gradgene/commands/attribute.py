@@ -37,15 +37,19 @@ from gradgene.commands.attribute_tables import (
     write_training_table,
 )
 from gradgene.commands.binding import build
+from gradgene.commands.estimate import Estimate
+from gradgene.commands.forecast import Forecast, tell_stages
 from gradgene.commands.options import Options
+from gradgene.commands.train import stand_in
 from gradgene.commands.workspace import Workspace
-from gradgene.errors import CheckpointError, ConfigError
+from gradgene.errors import ConfigError
 from gradgene.genes import FlagRules
 from gradgene.store import write_parquet
 
 __all__ = [
     "attribute",
     "check_attribution",
+    "forecast_attribution",
     "main_importance",
     "plan_pairs",
     "ranking_names",
@@ -58,26 +62,24 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     """Attribute held-out and training pairs with a model that is already trained."""
     with Workspace(cfg, output_dir) as work:
         if options.dry_run:
-            tell(work)
-            work.plan("attribute")
+            check_attribution(work)
+            stand_in(work)
+            tell_plan(work, arranged_pairs(work), {}, table=True)
+            tell_stages(work, {"attribute": forecast_attribution})
             return
         work.fetch("train")
         work.write_provenance()
         work.stage("attribute", attribute)
 
 
-def tell(work: Workspace) -> None:
-    """Say what would be done and, where the model is there, what it would take."""
-    check_attribution(work)
+def forecast_attribution(work: Workspace) -> Forecast:
+    """How many pairs by which methods, each tried on a few of them."""
     parts = arranged_pairs(work)
-    try:
-        found = estimates(work, parts)
-    except CheckpointError as error:
-        if work.cfg.checkpoint.path is not None:
-            raise
-        found = {}
-        work.console.print(f"[yellow]no estimate of time and memory: {error.what}[/]")
-    tell_plan(work, parts, found, table=True)
+    found = estimates(work, parts)
+    total = Estimate(sum(e.seconds for e in found.values()), max(e.peak_mb for e in found.values()))
+    n_pairs = " and ".join(f"{len(plan)} {split}" for split, (_, plan) in parts.items())
+    methods = ", ".join(settings.method.name for settings in work.attributions)
+    return Forecast(f"{n_pairs} pairs by {methods}", total, "the tables of genes")
 
 
 def check_attribution(work: Workspace) -> None:

@@ -21,7 +21,8 @@ __all__ = ["Estimate", "Pace", "measure_pace", "most_tokens"]
 PROBE_S, PROBE_SHARE = 0.5, 0.02
 #: Bytes that a position of a pair takes in scores and sums, whatever the method (measured).
 BYTES_A_POSITION = 260
-#: What large batches and the trainer hold that probes do not show (measured: 84 to 107 MB).
+#: What large batches, the trainer and control rankings hold that probes do not show (measured: 84
+#: to 141 MB).
 NOT_SEEN_MB = 100
 MB = 1024 * 1024
 #: Budgets that are tried; a processor is not faster with more than 8192, a GPU with more than the
@@ -39,7 +40,12 @@ class Estimate:
     peak_mb: float
 
     def __str__(self) -> str:
-        return f"about {_spoken(self.seconds)}, {_size(self.peak_mb)}"
+        return "about {}, {}".format(*self.spoken)
+
+    @property
+    def spoken(self) -> tuple[str, str]:
+        """Time and memory as one says them."""
+        return _spoken(self.seconds), _size(self.peak_mb)
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,20 @@ from typing import Any
 from omegaconf import DictConfig
 
 from gradgene.commands.binding import build
+from gradgene.commands.estimate import Estimate
 from gradgene.commands.evaluate_faithfulness import check_faithfulness, measure_faithfulness
 from gradgene.commands.evaluate_interactions import check_interactions, measure_interactions
 from gradgene.commands.evaluate_known import check_known, compare_with_known
 from gradgene.commands.evaluate_sanity import measure_sanity, refuse_insane
 from gradgene.commands.evaluate_stability import measure_stability
+from gradgene.commands.forecast import Forecast, tell_stages
+from gradgene.commands.memory import peak_mb
 from gradgene.commands.options import Options
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import OutputError
 from gradgene.evaluation import Evaluation
 
-__all__ = ["check_evaluation", "evaluate", "run"]
+__all__ = ["check_evaluation", "evaluate", "forecast_evaluation", "run"]
 
 Part = Callable[[Workspace, Any], None]
 #: Field of `Evaluation` -> what refuses it before any work, if anything does, and what measures it,
@@ -40,13 +43,22 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     with Workspace(cfg, output_dir) as work:
         check_evaluation(work)
         if options.dry_run:
-            work.plan("evaluate")
+            tell_stages(work, {"evaluate": forecast_evaluation})
             return
         work.fetch("train", "attribute", "prune")
         work.write_provenance()
         work.stage("evaluate", evaluate)
         if work.is_main:
             refuse_insane(work)
+
+
+def forecast_evaluation(work: Workspace) -> Forecast:
+    """What is asked for; nothing of it is tried."""
+    evaluation: Evaluation = build(work.cfg.evaluation)
+    asked = [name for name in PARTS if getattr(evaluation, name) is not None]
+    if evaluation.known_genes or evaluation.effects or evaluation.gene_sets:
+        asked.insert(0, "comparison with what is known")
+    return Forecast(", ".join(asked)) if asked else Forecast("nothing", Estimate(0.0, peak_mb()))
 
 
 def check_evaluation(work: Workspace) -> None:

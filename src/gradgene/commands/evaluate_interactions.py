@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import torch
-from rich.progress import track
 
 from gradgene.attribution import GeneInteractions, integrated_hessians, mixed_differences
 from gradgene.commands.attribute import ranking_names
 from gradgene.commands.binding import build
+from gradgene.commands.progress import with_bar
 from gradgene.commands.prune_controls import main_ranking, wanted_controls
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError, RankingError, closest
@@ -124,7 +124,7 @@ def _measured(
     index = loaded.vocabulary.gene_index(genes).tolist()
     batches = torch.arange(len(plan)).split(EMBEDDED)
     parts = []
-    for pairs in track(batches, description="interactions", console=work.console):
+    for pairs in with_bar(work.console, "interactions", batches):
         blended = served[np.asarray(pairs)].to(work.device)
         if settings.method == "finite_differences":
             found = mixed_differences(loaded.model, blended, target, index, settings.batch_tokens)

@@ -7,7 +7,8 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from gradgene.commands.groups import composed_groups, describe, groups
+from gradgene.commands.groups import GROUPS, describe, groups_of
+from gradgene.commands.options import flags_of
 
 __all__ = ["command_help", "exists", "general_help"]
 
@@ -44,39 +45,50 @@ EXAMPLES = (
     ("gradgene benchmark data cells=100000", "how fast cells are read here, in how much memory"),
     ("gradgene benchmark training model=small", "cells a second, against transformers.Trainer"),
 )
+#: What options do; `flags_of` says which a command heeds.
 OPTIONS = (
     ("-m", "sweep: run every combination of comma-separated values"),
     ("--cfg job", "print the composed configuration and stop"),
     ("--resolve", "with --cfg: fill in what refers to other keys"),
     ("--config-dir DIR", "also look for leaves in DIR, e.g. DIR/experiment/mine.yaml"),
-    ("--dry-run", "check configuration and data, say what would be done, stop"),
+    ("--dry-run", "check configuration and data, estimate time and memory, stop"),
     ("--wandb", "with report: log finished runs to Weights & Biases, with a dashboard"),
-    ("--help, --version", ""),
 )
+GENERAL = """\
+gradgene: which genes made a single-cell model call a cell diseased?
+
+For whoever has single-cell data (.h5ad, .zarr) of two labels, say patients and controls. It
+trains a model to tell the labels apart, scores the genes that the model went by, removes them
+to see whether it really did, and writes a table of genes and a report.
+
+type first
+  gradgene study experiment=demo     a whole study of 700 bundled cells: minutes on a laptop
+  gradgene data inspect my.h5ad      your own cells: which labels there are, what can be compared
+  gradgene study experiment=own_data data.path=my.h5ad data.phenotypes=[disease,cell_type] \\
+    study.target=disease study.input=case study.baseline=control --dry-run
+                                     what that study would do, in how much time and memory
+
+commands
+{commands}
+
+then
+  gradgene study --help              the settings by groups, sweeps, options, examples
+  gradgene COMMAND --help            the same of another command
+  gradgene completion bash           completion by TAB: eval "$(gradgene completion bash)"
+  gradgene --version"""
+#: How settings are written, for the commands that have groups.
+SETTINGS = """\
+settings
+  GROUP=LEAF          choose one of the leaves below: attribution=integrated_gradients
+  KEY=VALUE           change one value: pairs.max_pairs=100  data.phenotypes=[disease,sex]
+  -m KEY=A,B GROUP=X,Y
+                      a sweep: every combination in its own folder; `gradgene report` joins them
+  --cfg job           shows every key there is, with its value"""
 
 
-def general_help(commands: Mapping[str, str], conf: Path) -> str:
-    """Text of `gradgene --help`: commands (`{name: line}`), groups with their leaves, examples."""
-    group_rows = [(name, " ".join(leaves)) for name, leaves in groups(conf).items()]
-    return "\n".join(
-        [
-            "gradgene: which genes made a single-cell model call a cell diseased?",
-            "",
-            "usage: gradgene COMMAND [GROUP=LEAF ...] [KEY=VALUE ...] [options]",
-            "",
-            "commands (`gradgene COMMAND --help` says more)",
-            *_rows(list(commands.items())),
-            "",
-            "config groups and their leaves: GROUP=LEAF chooses one, KEY=VALUE changes one value",
-            *(_rows(group_rows) or ["  (none)"]),
-            "",
-            "examples",
-            *(f"  {line}\n      {what}" for line, what in EXAMPLES),
-            "",
-            "options",
-            *_rows(list(OPTIONS)),
-        ]
-    )
+def general_help(commands: Mapping[str, str]) -> str:
+    """Text of `gradgene --help`, one screen: what it is, and `commands` as `{name: line}`."""
+    return GENERAL.format(commands="\n".join(_rows(list(commands.items()))))
 
 
 def command_help(name: str, line: str, module: str, root: Path | None) -> str:
@@ -89,24 +101,25 @@ def command_help(name: str, line: str, module: str, root: Path | None) -> str:
     module
         Dotted name of its module, whose docstring is shown (read, not imported: torch is slow).
     root
-        Root configuration, the leaves of whose groups are listed, or None for a command without
+        Root configuration, whose groups and their leaves are listed, or None for a command without
         configuration.
     """
-    usage = "[GROUP=LEAF ...] [KEY=VALUE ...] [options]" if root else "[WORD ...] [options]"
+    usage = "[GROUP=LEAF ...] [KEY=VALUE ...] [options]" if root else "[WORD ...] [KEY=VALUE ...]"
     text = [f"gradgene {name}: {line}", "", f"usage: gradgene {name} {usage}"]
     docstring = _docstring(module)
     if docstring:
         text += ["", docstring]
     if root:
-        composed = composed_groups(root)
-        for group, leaves in groups(root.parent).items():
-            if group in composed:
-                text += ["", f"{group}="]
-                text += _rows([(leaf, describe(file)) for leaf, file in leaves.items()])
+        text += ["", SETTINGS, "", "groups and their leaves"]
+        for group, leaves in groups_of(root).items():
+            text += ["", f"{group}=  {GROUPS.get(group, '')}".rstrip()]
+            text += _rows([(leaf, describe(file)) for leaf, file in leaves.items()])
     examples = [e for e in EXAMPLES if e[0].split()[1] == name]
     if examples:
         text += ["", "examples", *(f"  {example}\n      {what}" for example, what in examples)]
-    return "\n".join([*text, "", "options", *_rows(list(OPTIONS))])
+    flags = {*flags_of(name, configured=root is not None)}
+    options = [(option, what) for option, what in OPTIONS if option.split()[0] in flags]
+    return "\n".join([*text, "", "options", *_rows([*options, ("--help", "this text")])])
 
 
 def exists(module: str) -> bool:

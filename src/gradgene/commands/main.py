@@ -18,7 +18,7 @@ from gradgene.commands.help import command_help, exists, general_help
 from gradgene.commands.options import CommandLine, Options, read_line
 from gradgene.errors import ConfigError, closest
 
-__all__ = ["COMMANDS", "Options", "end_process", "main", "program"]
+__all__ = ["COMMANDS", "Options", "end_process", "main", "program", "root_of"]
 
 # Modules are loaded only when run, and Hydra only for commands with a config: `--help` is quick.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -37,14 +37,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("gradgene.commands.report", "write report.html for a finished run: report DIR"),
     "data": (
         "gradgene.commands.data",
-        "a data set: data inspect PATH, data validate experiment=..., data fetch OUT.h5ad ...",
+        "a data set: data inspect PATH, data validate experiment=..., data fetch OUT.h5ad",
     ),
     "benchmark": ("gradgene.commands.benchmark", "measure speed, memory and truth"),
     "query": ("gradgene.commands.query", "look up genes and cells in stored attributions"),
+    "completion": ("gradgene.commands.completion", "a script that lets a shell complete by TAB"),
 }
 # Commands with words and settings of their own, which write at their end and resume nothing; the
 # others are composed by Hydra.
-_WORDS_ONLY = ("report", "data", "query", "benchmark")
+_WORDS_ONLY = ("report", "data", "query", "benchmark", "completion")
 # What composes a configuration all the same, only to check it: nothing is kept of its output.
 _CHECKS = ("data validate",)
 # The root configuration of a command, where it is not conf/config.yaml.
@@ -97,7 +98,7 @@ def _dispatch(arguments: list[str]) -> None:
     first = arguments[0] if arguments else "--help"
     if first in ("-h", "--help", "help"):
         present = {name: line for name, (module, line) in COMMANDS.items() if exists(module)}
-        print(general_help(present, groups.conf_dir()))
+        print(general_help(present))
     elif first == "--version":
         print(f"gradgene {__version__}")
     elif first not in COMMANDS:
@@ -116,13 +117,13 @@ def _command(line: CommandLine) -> None:
     name = line.options.command
     module, what = COMMANDS[name]
     check = " ".join([name, *line.options.words]) in _CHECKS
-    configured = name not in _WORDS_ONLY or check
+    root = groups.conf_dir() / "config.yaml" if check else root_of(name)
     if not exists(module):
         raise ConfigError("this command is not part of this version yet", where=name)
     if line.help:
-        print(command_help(name, what, module, _root(name) if configured else None))
+        print(command_help(name, what, module, root))
         return
-    if not configured:
+    if root is None:
         if line.flags:
             raise ConfigError("takes no such option", where=name, found=" ".join(line.flags))
         importlib.import_module(module).call(line.options)
@@ -135,17 +136,18 @@ def _command(line: CommandLine) -> None:
             fix=f"write experiment={word} to choose an experiment, "
             "and put spaces and brackets in quotes",
         )
-    conf = groups.conf_dir()
     runner = importlib.import_module(_RUNNER)
     with tempfile.TemporaryDirectory() if check else contextlib.nullcontext() as nowhere:
         runner.run(
             lambda *given: importlib.import_module(_STARTER).run_command(module, *given),
             line.into(nowhere) if nowhere else line,
-            conf,
-            _root(name).stem,
+            root.parent,
+            root.stem,
         )
 
 
-def _root(name: str) -> Path:
-    """The root configuration of a command that has one."""
-    return groups.conf_dir() / f"{_ROOTS.get(name, 'config')}.yaml"
+def root_of(command: str) -> Path | None:
+    """The root configuration of a command; None for those with words and settings of their own."""
+    if command in _WORDS_ONLY:
+        return None
+    return groups.conf_dir() / f"{_ROOTS.get(command, 'config')}.yaml"

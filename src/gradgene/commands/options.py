@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gradgene.errors import ConfigError, closest
 
-__all__ = ["CommandLine", "Options", "read_line", "split_list"]
+__all__ = ["CommandLine", "Options", "flags_of", "read_line", "split_list"]
 
 # Hydra's own flags that we let through, and whether each takes a value.
 _HYDRA_FLAGS = {
@@ -132,6 +132,12 @@ def read_line(command: str, arguments: Sequence[str]) -> CommandLine:
         overrides=tuple(overrides),
     )
     return CommandLine(options, tuple(flags), help="--help" in own)
+
+
+def flags_of(command: str, *, configured: bool = True) -> tuple[str, ...]:
+    """The options that a command heeds: Hydra's for commands with a configuration, and ours."""
+    hydra = tuple(_HYDRA_FLAGS) if configured else ()
+    return (*hydra, *(f for f in _OWN_FLAGS if command in _FLAG_COMMANDS.get(f, (command,))))
 
 
 def split_list(value: str) -> tuple[str, ...]:

@@ -23,7 +23,9 @@ from gradgene.checkpoints import (
     save_folder,
 )
 from gradgene.commands.binding import build
+from gradgene.commands.estimate_training import measure_training
 from gradgene.commands.facts import RunFacts
+from gradgene.commands.forecast import Forecast, tell_stages
 from gradgene.commands.options import Options
 from gradgene.commands.run_folder import RunFolder, deciding, interruptible, stamp
 from gradgene.errors import ConfigError
@@ -128,11 +130,24 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     with PretrainingRun(cfg, output_dir) as work:
         if options.dry_run:
             report_data(work)
-            work.plan("pretrain")
+            tell_stages(work, {"pretrain": forecast_pretraining})
             return
         work.write_provenance()
         work.stage("pretrain", pretrain)
         work.write_provenance()
+
+
+def forecast_pretraining(work: PretrainingRun) -> Forecast:
+    """How many passes over how many cells, and what they take by some steps of a copy."""
+    data = work.data
+    n_steps = -(-len(data.training) // work.n_processes)
+    said = f"{data.epochs} passes over {data.split.train_n.size} cells, {n_steps} batches"
+    interval = work.cfg.trainer.get("val_check_interval") or 1.0
+    n_validations = round(1 / interval) if interval <= 1 else n_steps // int(interval)
+    loaders = data.training, data.val_dataloader()
+    return Forecast(
+        said, measure_training(work, pretraining_module(work), loaders, n_steps, n_validations)
+    )
 
 
 def pretrain(work: PretrainingRun) -> None:
@@ -184,7 +199,17 @@ def fit(work: PretrainingRun) -> None:
         callbacks=[*callbacks.values(), StepHistory(work.folder / "training.jsonl")],
     )
     data.trainer = trainer  # the number of steps depends on the number of processes
-    module = PretrainingModule(
+    module = pretraining_module(work)
+    with interruptible():
+        trainer.fit(
+            module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True
+        )
+
+
+def pretraining_module(work: PretrainingRun) -> PretrainingModule:
+    """What is fitted: the configured model, in training mode."""
+    data = work.data
+    return PretrainingModule(
         model=build(work.cfg.model)(data.tokenizer.vocabulary).train(),
         schema=data.schema,
         pretraining=work.pretraining,
@@ -193,10 +218,6 @@ def fit(work: PretrainingRun) -> None:
         trained_on=trained_on(work),
         seed=work.facts.seed,
     )
-    with interruptible():
-        trainer.fit(
-            module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True
-        )
 
 
 def trained_on(work: PretrainingRun) -> list[str]:

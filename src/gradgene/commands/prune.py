@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -10,11 +10,15 @@ from omegaconf import DictConfig
 
 from gradgene.commands.attribute import ranking_names, ranking_of
 from gradgene.commands.binding import build
+from gradgene.commands.estimate import Estimate
+from gradgene.commands.estimate_pruning import measure_pruning
+from gradgene.commands.forecast import Forecast, tell_stages
 from gradgene.commands.options import Options
-from gradgene.commands.prune_controls import check_controls, control_rankings
+from gradgene.commands.prune_controls import check_controls, control_rankings, n_controls
 from gradgene.commands.prune_pairs import prune_by_pair
 from gradgene.commands.prune_progress import PieceFiles, Share
-from gradgene.commands.prune_retrain import check_retrain, retrain_pruned
+from gradgene.commands.prune_retrain import check_retrain, n_retrained, retrain_pruned
+from gradgene.commands.train import stand_in, training_estimate
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import OutputError, RankingError, closest
 from gradgene.pruning import (
@@ -26,7 +30,7 @@ from gradgene.pruning import (
 )
 from gradgene.store import write_parquet
 
-__all__ = ["check_pruning", "prune_genes", "run"]
+__all__ = ["check_pruning", "forecast_pruning", "prune_genes", "run"]
 
 
 def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
@@ -34,11 +38,29 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     with Workspace(cfg, output_dir) as work:
         check_pruning(work)
         if options.dry_run:
-            work.plan("prune")
+            stand_in(work)
+            tell_stages(work, {"prune": forecast_pruning})
             return
         work.fetch("train", "attribute")
         work.write_provenance()
         work.stage("prune", prune_genes)
+
+
+def forecast_pruning(work: Workspace) -> Forecast:
+    """How many rankings on how many cells, tried on some of the cells."""
+    settings: PruningSettings = build(work.cfg.pruning)
+    if settings.rank_source == "per_pair":
+        return Forecast("every held-out pair by its own scores")
+    judged = judged_cells(work)
+    n = len(names_of(work, settings)) + n_controls(work, settings)
+    said = f"{n} orders at {len(settings.points)} points, {len(judged.tokens)} cells"
+    takes = measure_pruning(work.loaded.model.eval(), judged, settings, n)
+    n_models = n_retrained(work, settings)
+    if n_models:
+        again, said = training_estimate(work), f"{said}; {n_models} trainings without genes"
+        seconds = takes.seconds + n_models * again.seconds
+        takes = Estimate(seconds, max(takes.peak_mb, again.peak_mb))
+    return Forecast(said, takes, "the control rankings and the curves")
 
 
 def check_pruning(work: Workspace) -> None:
@@ -148,15 +170,21 @@ def pick(
     RankingError
         For a name that was not computed.
     """
-    by_name = {r.name: r for r in rankings}
     if settings.rankings == "all":
         return rankings
-    names: Iterable[str] = settings.rankings
-    if settings.rankings == "main":
-        names = [ranking_of(work, a) for a in work.attributions]
+    by_name, names = {r.name: r for r in rankings}, names_of(work, settings)
     for name in names:
         require_ranking(name, by_name)
     return [by_name[name] for name in names]
+
+
+def names_of(work: Workspace, settings: PruningSettings) -> list[str]:
+    """Names of the attribution rankings that the settings ask for."""
+    if settings.rankings == "all":
+        return [name for a in work.attributions for name in ranking_names(work, a)]
+    if settings.rankings != "main":
+        return [*settings.rankings]
+    return [ranking_of(work, a) for a in work.attributions]
 
 
 def _new(rankings: list[GeneRanking], before: list[GeneRanking]) -> list[GeneRanking]:

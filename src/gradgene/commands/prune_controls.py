@@ -24,7 +24,13 @@ from gradgene.pruning import (
     table_ranking,
 )
 
-__all__ = ["check_controls", "control_rankings", "main_ranking", "wanted_controls"]
+__all__ = [
+    "check_controls",
+    "control_rankings",
+    "main_ranking",
+    "n_controls",
+    "wanted_controls",
+]
 
 #: Controls that need donors or batches.
 OVER_DONORS = ("hvg_batch", "deg_pseudobulk")
@@ -93,6 +99,18 @@ def wanted_controls(work: Workspace, settings: PruningSettings) -> list[str]:
     choice: RankingChoice = build(work.cfg.ranking)
     own = [] if choice.kind == "attribution" else [choice.kind]
     return list(dict.fromkeys([*settings.controls, *own]))
+
+
+def n_controls(work: Workspace, settings: PruningSettings) -> int:
+    """How many control rankings there will be, every draw of random ones for itself.
+
+    Those over donors and batches are counted where the study names such a column.
+    """
+    facts = work.facts
+    draws = {"random": settings.n_random, "random_matched": settings.n_random}
+    if facts.donor is None:
+        draws |= {"deg_pseudobulk": 0, "hvg_batch": int(facts.batch is not None)}
+    return sum(draws.get(name, 1) for name in wanted_controls(work, settings))
 
 
 def main_ranking(work: Workspace) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from rich.progress import track
 
+from gradgene.commands.progress import with_bar
 from gradgene.commands.workspace import Workspace
 from gradgene.lit import rank_and_world
 from gradgene.provenance import program_hash, settings_hash
@@ -84,7 +84,7 @@ class Share:
     def __call__(self, pieces: Sequence[Any]) -> Iterator[Any]:
         """The pieces of this process, as a progress bar, and then the others'."""
         rank, world = rank_and_world()
-        yield from track(pieces[rank::world], description="pruning", console=self.work.console)
+        yield from with_bar(self.work.console, "pruning", pieces[rank::world])
         self.work.company.wait()
         if not self.work.is_main:
             raise _Helped

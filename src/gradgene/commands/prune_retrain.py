@@ -23,7 +23,7 @@ from scipy import sparse
 from gradgene.cells import Cells
 from gradgene.checkpoints import PretrainedModel, load_checkpoint
 from gradgene.commands.binding import build
-from gradgene.commands.prune_controls import main_ranking
+from gradgene.commands.prune_controls import main_ranking, wanted_controls
 from gradgene.commands.train import fit
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError
@@ -33,7 +33,7 @@ from gradgene.provenance import settings_hash
 from gradgene.pruning import GeneRanking, Judged, PruningSettings, prune
 from gradgene.store import write_parquet
 
-__all__ = ["check_retrain", "retrain_pruned"]
+__all__ = ["check_retrain", "n_retrained", "retrain_pruned"]
 
 #: Controls that are retrained beside the main ranking: a training each is too much for all.
 CONTROLS = ("hvg", "deg", "random")
@@ -95,6 +95,12 @@ def retrain_pruned(
                 frames.append(_named(found, ranking, ratio))
     if work.is_main:
         write_parquet(pd.concat(frames, ignore_index=True), file)
+
+
+def n_retrained(work: Workspace, settings: PruningSettings) -> int:
+    """How many models `retrain_pruned` trains, if no two rankings remove equal sets."""
+    wanted = {main_ranking(work), *(set(CONTROLS) & {*wanted_controls(work, settings)})}
+    return len(wanted) * len(settings.retrain)
 
 
 def chosen_rankings(rankings: Sequence[GeneRanking], main: str) -> list[GeneRanking]:

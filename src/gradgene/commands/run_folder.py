@@ -193,13 +193,6 @@ class RunFolder(ABC):
         """Whether this stage need not be done, because another run has done it."""
         return False
 
-    def plan(self, *stages: str) -> None:
-        """Say which of these stages would run, and where; nothing is written."""
-        for name in stages:
-            state = "in the cache" if self.in_cache(name) else "to do"
-            self.console.print(f"{name}: {'done' if self.is_done(name) else state}")
-        self.console.print(f"results in {self.folder}")
-
     def _drop_metrics(self, prefixes: tuple[str, ...]) -> None:
         file = self.folder / "metrics.json"
         if file.is_file():

@@ -9,14 +9,20 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from gradgene.commands.attribute import attribute, check_attribution, plan_pairs
+from gradgene.commands.attribute import (
+    attribute,
+    check_attribution,
+    forecast_attribution,
+    plan_pairs,
+)
 from gradgene.commands.binding import build
-from gradgene.commands.evaluate import check_evaluation, evaluate
+from gradgene.commands.evaluate import check_evaluation, evaluate, forecast_evaluation
 from gradgene.commands.evaluate_sanity import refuse_insane
+from gradgene.commands.forecast import tell_stages
 from gradgene.commands.options import Options
-from gradgene.commands.prune import check_pruning, prune_genes
+from gradgene.commands.prune import check_pruning, forecast_pruning, prune_genes
 from gradgene.commands.tracking import tracked
-from gradgene.commands.train import train
+from gradgene.commands.train import data_report, forecast_training, stand_in, train
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError
 from gradgene.reports import RunFiles, leaks, write_figures
@@ -24,6 +30,12 @@ from gradgene.reports import RunFiles, leaks, write_figures
 __all__ = ["run"]
 
 STAGES = {"train": train, "attribute": attribute, "prune": prune_genes, "evaluate": evaluate}
+FORECASTS = {
+    "train": forecast_training,
+    "attribute": forecast_attribution,
+    "prune": forecast_pruning,
+    "evaluate": forecast_evaluation,
+}
 
 
 def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
@@ -31,8 +43,10 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     with Workspace(cfg, output_dir) as work:
         check_choices(work)
         if options.dry_run:
-            plan_pairs(work)
-            work.plan(*STAGES)
+            work.refuse_other_training()
+            data_report(work)
+            stand_in(work)
+            tell_stages(work, FORECASTS, and_then="figures and report.html")
         else:
             study(work, cfg)
 

@@ -11,8 +11,11 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from gradgene.checkpoints import ModelFacts, load_checkpoint, save_folder
+from gradgene.checkpoints import LoadedModel, LoadReport, ModelFacts, load_checkpoint, save_folder
 from gradgene.commands.binding import build
+from gradgene.commands.estimate import Estimate
+from gradgene.commands.estimate_training import measure_training
+from gradgene.commands.forecast import Forecast, tell_stages
 from gradgene.commands.options import Options
 from gradgene.commands.run_folder import interruptible
 from gradgene.commands.train_batches import TrainingBatches
@@ -32,7 +35,14 @@ from gradgene.provenance import settings_hash
 from gradgene.pruning import Predictions, predict
 from gradgene.store import write_json, write_parquet
 
-__all__ = ["run", "train"]
+__all__ = [
+    "data_report",
+    "forecast_training",
+    "run",
+    "stand_in",
+    "train",
+    "training_estimate",
+]
 
 PREDICT_TOKENS = 8192
 
@@ -41,16 +51,48 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     """Train and judge on held-out cells; continues an interrupted training."""
     with Workspace(cfg, output_dir) as work:
         if options.dry_run:
-            work.plan("train")
+            work.refuse_other_training()
+            data_report(work)
+            tell_stages(work, {"train": forecast_training})
             return
         work.write_provenance()
         work.stage("train", train)
         work.write_provenance()
 
 
+def forecast_training(work: Workspace) -> Forecast:
+    """How many epochs of what, and what they will take by some steps of a copy."""
+    data, finetune = work.data, build(work.cfg.finetune)
+    if work.cfg.checkpoint.path is not None:
+        return Forecast("judge the model of checkpoint.path")
+    n_cells, n_batches = data.split.train_n.size, len(data.train_dataloader())
+    said = f"{finetune.max_epochs} epochs of {n_cells} cells in {n_batches} batches"
+    stops = "early_stopping" in (work.cfg.callbacks or {})
+    return Forecast(said, training_estimate(work), "what stopping early saves" if stops else "")
+
+
+def training_estimate(work: Workspace) -> Estimate:
+    """What one training of the study takes."""
+    loaders = work.data.train_dataloader(), work.data.val_dataloader()
+    epochs, n_steps = int(work.cfg.trainer.max_epochs), -(-len(loaders[0]) // work.n_processes)
+    return measure_training(work, phenotype_module(work), loaders, epochs * n_steps, epochs)
+
+
+def stand_in(work: Workspace) -> None:
+    """Before there is a trained model, let an untrained one of its shape stand in for it.
+
+    It takes as long to explain and to prune; for a dry run only.
+    """
+    if work.cfg.checkpoint.path is None and not work.is_done("train"):
+        model = phenotype_module(work).model.eval().to(work.device)
+        work.loaded = LoadedModel(model, work.data.tokenizer, LoadReport("untrained", "", 0))
+
+
 def train(work: Workspace) -> None:
     """Fit, calibrate the best checkpoint, judge it on held-out cells and export it as a folder."""
-    report_data(work)
+    report = data_report(work)
+    if work.is_main:
+        write_json(report, work.folder / "data_report.json")
     given = work.cfg.checkpoint.path is not None
     batches = None if given else fit(work)
     if not work.is_main:
@@ -205,8 +247,8 @@ def trained_on(work: Workspace) -> list[str]:
     return sorted({*work.data.units("train"), *work.data.units("validation")})
 
 
-def report_data(work: Workspace) -> None:
-    """Write what was read and how it was split to `data_report.json`, and say it."""
+def data_report(work: Workspace) -> dict[str, Any]:
+    """What was read and how it was split, which is said as well."""
     data = work.data
     assert data.cells is not None  # set up by the workspace
     table = data.table()
@@ -226,10 +268,9 @@ def report_data(work: Workspace) -> None:
         "notes": notes,
         "table": table.astype(object).where(table.notna(), None).to_dict("records"),
     }
-    if work.is_main:
-        write_json(report, work.folder / "data_report.json")
     said = [f"{n_kept} cells x {report['n_genes']} genes", f"held out: {data.split.kind}"]
     said += [f"left out {n} cells ({reason})" for reason, n in dropped.items()]
     work.console.print("; ".join(said))
     for note in notes:
         work.console.print(note, style="yellow", markup=False)
+    return report

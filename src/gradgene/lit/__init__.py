@@ -21,6 +21,7 @@ from gradgene.lit.objective import MaskedTarget
 from gradgene.lit.pairs import PairBatches, PlannedPairs, pair_batches, pair_loader
 from gradgene.lit.phenotype import PhenotypeModule
 from gradgene.lit.pretraining import Pretraining, PretrainingModule
+from gradgene.lit.progress import Minutes, ProgressBar
 from gradgene.lit.resuming import LastCheckpoint, StepHistory
 from gradgene.lit.safe_logger import SafeLogger
 from gradgene.lit.stream_data import StreamDataModule
@@ -36,11 +37,13 @@ __all__ = [
     "LastCheckpoint",
     "MaskedTarget",
     "MaskedTokens",
+    "Minutes",
     "PairBatches",
     "PhenotypeModule",
     "PlannedPairs",
     "Pretraining",
     "PretrainingModule",
+    "ProgressBar",
     "SafeLogger",
     "StepHistory",
     "StreamDataModule",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -54,6 +55,17 @@ class PruningCurve:
     def to_pandas(self) -> pd.DataFrame:
         """A copy of the curves."""
         return self.frame.copy()
+
+    def to_anndata(self, adata: ad.AnnData, key: str = "gradgene_pruning") -> None:
+        """Write the curves to `adata.uns[key]`, a table that AnnData writes and reads.
+
+        Labels and names are text there and what is missing is NaN.
+        """
+        frame = self.frame.reset_index(drop=True)
+        for column in frame:
+            numeric = pd.api.types.is_numeric_dtype(frame[column])
+            frame[column] = frame[column].astype(float if numeric else str)
+        adata.uns[key] = frame
 
     def value(
         self, ranking: str, order: str, ratio: float, metric: str = "balanced_accuracy"

@@ -1,0 +1,27 @@
+"""Progress of work without Lightning."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from gradgene.commands import progress
+from gradgene.commands.progress import with_bar
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_pieces_come_as_they_are_and_a_bar_in_a_terminal_only(terminal: bool) -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=80)
+    assert [*with_bar(console, "pruning", "abc")] == ["a", "b", "c"]
+    assert ("pruning" in out.getvalue() and "100%" in out.getvalue()) == terminal
+    assert bool(out.getvalue()) == terminal
+
+
+def test_a_line_a_minute_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, passed = io.StringIO(), iter([False, True, False])
+    monkeypatch.setattr(progress.Minutes, "passed", lambda self: next(passed))
+    assert [*with_bar(Console(file=out), "pruning", "abc")] == ["a", "b", "c"]
+    assert out.getvalue() == "pruning: 2 of 3\n"
