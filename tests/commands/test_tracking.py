@@ -17,7 +17,6 @@ from gradgene.commands.tracking import check_loggers, tracked
 from gradgene.errors import ConfigError
 from tests.wandb_files import nobody, offline_runs
 
-
 STUDY = {
     "pretrain": ["study.name=tiny"],
     "config": "study.name=tiny study.target=d study.input=a study.baseline=b".split(),

@@ -165,7 +165,9 @@ def test_every_logger_writes_into_the_folder_of_the_run(swept):
 def test_tensorboard_reads_figures_of_every_stage(swept, cells_file, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    folder = shutil.copytree(swept.trained, tmp_path / "run", ignore=shutil.ignore_patterns("wandb"))
+    folder = shutil.copytree(
+        swept.trained, tmp_path / "run", ignore=shutil.ignore_patterns("wandb")
+    )
     line = words(cells_file, folder, *QUICK, "logger=[csv,tensorboard]")
     for command in ("attribute", "prune"):
         assert main([command, *line]) == 0
@@ -182,7 +184,9 @@ def test_tensorboard_reads_figures_of_every_stage(swept, cells_file, tmp_path):
 def test_a_failed_stage_is_seen_to_fail_and_tried_again(
     swept, cells_file, tmp_path, monkeypatch, capsys
 ):
-    folder = shutil.copytree(swept.trained, tmp_path / "run", ignore=shutil.ignore_patterns("wandb"))
+    folder = shutil.copytree(
+        swept.trained, tmp_path / "run", ignore=shutil.ignore_patterns("wandb")
+    )
     line = words(cells_file, folder, "logger=[wandb,csv]")
 
     def broken(*given):

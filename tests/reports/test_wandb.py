@@ -93,9 +93,7 @@ def test_quiet_environment_respects_the_user(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.slow
-def test_offline_run_can_be_read_back(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_offline_run_can_be_read_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = write_run(tmp_path / "run", n_genes=700)
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "best.ckpt").write_bytes(b"weights")

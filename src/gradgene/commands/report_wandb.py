@@ -37,9 +37,7 @@ def send_runs(
     require_workspaces()
     names = dict.fromkeys(str(run.study.get("name") or run.path.name) for run in runs)
     group = "+".join(names)
-    modes = [
-        wandb.send(run, figures if figures is not None else drawn(run), group) for run in runs
-    ]
+    modes = [wandb.send(run, figures if figures is not None else drawn(run), group) for run in runs]
     online = all(mode == "online" for mode in modes)
     said = f"logged to Weights & Biases ({'online' if online else modes[-1]}), group {group}"
     console.print(said, markup=False)

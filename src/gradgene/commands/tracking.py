@@ -130,9 +130,7 @@ def tracked(
                 f"stage/{stage}/seconds": time.perf_counter() - started,
                 f"stage/{stage}/peak_memory_mb": peak_mb(),
             }
-            guarded(
-                "results", partial(_log_results, work, stage, opened, spent, figures or {})
-            )
+            guarded("results", partial(_log_results, work, stage, opened, spent, figures or {}))
         except BaseException as raised:
             error = raised
             raise

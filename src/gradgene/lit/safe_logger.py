@@ -38,7 +38,9 @@ class SafeLogger(Logger):
         try:
             work()
         except Exception as error:  # a service's failure must not cost a run
-            _log.warning("%s: %s not logged: %s: %s", self.called, what, type(error).__name__, error)
+            _log.warning(
+                "%s: %s not logged: %s: %s", self.called, what, type(error).__name__, error
+            )
             _log.debug("%s: %s", self.called, what, exc_info=True)
 
     @property

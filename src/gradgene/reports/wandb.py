@@ -187,7 +187,7 @@ def _started(**init: Any) -> Any:
 
 
 def finish(wandb_run: Any, error: BaseException | None) -> None:
-    """Close a run; after an error with exit code 1 and the error's name, as a dashboard shows it."""
+    """Close a run; after an error with exit code 1 and the error's name in the summary."""
     if error is not None:
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         guarded("error", lambda: wandb_run.summary.update({"error": redacted(said)}))

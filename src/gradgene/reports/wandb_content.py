@@ -86,7 +86,9 @@ def log_content(
     guarded("metrics", lambda: wandb_run.summary.update(summary))
     tables = {name: make for stage in stages for name, make in _TABLES.get(stage, {}).items()}
     for name, make in tables.items():
-        guarded(f"{name} table", lambda name=name, make=make: _log_table(wandb_run, name, make(run)))  # type: ignore[misc]
+        guarded(
+            f"{name} table", lambda name=name, make=make: _log_table(wandb_run, name, make(run))
+        )  # type: ignore[misc]
     if "prune" in stages:
         for name, plot in _plots(run):
             guarded(f"{name} plot", lambda name=name, plot=plot: wandb_run.log({name: plot()}))  # type: ignore[misc]
