@@ -13,12 +13,13 @@ import pytest
 
 from gradgene.commands import attribute as attribute_command
 from gradgene.commands.main import main
-from tests.integration.tiny import QUICK, words
+from tests.integration.tiny import QUICK, read, words
 from tests.wandb_files import OfflineRun, manifest, nobody, offline_runs
 
 pytestmark = pytest.mark.slow
 
 SECRET = "a1b2c3d4e5f6"
+SUBDIR = "hydra.sweep.subdir=${hydra.job.num}"
 SWEEP = ("attribution=deeplift,grad_x_delta", "baseline=cell_state,empty")
 
 
@@ -52,7 +53,7 @@ def swept(cells_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
         # A credential in the settings: what any tracker is shown must not hold it.
         line = words(cells_file, trained, loggers, f"logger.wandb.notes=by {SECRET}")
         assert main(["train", *line]) == 0
-        line = words(cells_file, folder, *QUICK, *SWEEP, "logger=wandb")
+        line = words(cells_file, folder, *QUICK, *SWEEP, "logger=wandb", SUBDIR)
         given = f"checkpoint.path={trained / 'checkpoints' / 'best.ckpt'}"
         for command in ("attribute", "prune"):
             assert main([command, "-m", *line, given]) == 0
@@ -93,9 +94,10 @@ def test_lineage_leads_from_the_data_to_the_curves(swept):
         assert {data, swept.train.artifacts["checkpoint"].name} == {*run.config["lineage"]}
         assert json.loads(attributions.metadata)["lineage"] == run.config["lineage"]
         assert "attributions/genes.parquet" in manifest(attributions)
-        made[run.config["attribution"]["_target_"], run.config["baseline"]["_target_"]] = run
+        made[str([run.config[key] for key in ("attribution", "baseline")])] = run
+    assert len({run.artifacts["attributions"].name for run in made.values()}) == 4
     for run in swept.of("prune"):
-        above = made[run.config["attribution"]["_target_"], run.config["baseline"]["_target_"]]
+        above = made[str([run.config[key] for key in ("attribution", "baseline")])]
         attributions = above.artifacts["attributions"]
         assert run.config["lineage"][attributions.name] == attributions.digest
         assert "pruning/curves.parquet" in manifest(run.artifacts["curves"])
@@ -138,7 +140,9 @@ def test_tables_and_plots(swept):
     attribute, prune = swept.of("attribute")[0], swept.of("prune")[0]
     assert {"confusion", "test_donors"} <= swept.train.tables
     assert attribute.table("genes")["columns"][0] == "gene"
-    assert len(attribute.table("genes")["data"]) == 30
+    table = read(swept.folder / "0", "attributions/genes")
+    ranked = table[table["rank"].notna()].sort_values("rank")
+    assert [row[0] for row in attribute.table("genes")["data"]] == ranked["gene"].tolist()
     assert len(attribute.table("pairs")["data"]) == 6
     assert len(attribute.table("rankings")["data"]) == 30
     assert {"curves", "areas", "rankings"} <= prune.tables
@@ -152,8 +156,8 @@ def test_every_logger_writes_into_the_folder_of_the_run(swept):
         rows = [*csv.DictReader(file)]
     assert any(row["train/loss"] for row in rows) and rows[-1]["test/macro_f1"]
     assert [*swept.trained.glob("tensorboard/train/version_0/events.out.tfevents.*")]
-    notes = [json.loads(line) for line in (swept.trained / "wandb/runs.jsonl").open()]
-    (note,) = notes
+    (line,) = (swept.trained / "wandb" / "runs.jsonl").read_text().splitlines()
+    note = json.loads(line)
     assert (note["stage"], note["attempt"], note["mode"]) == ("train", 1, "offline")
     assert note["id"] == swept.train.run.run_id
 

@@ -52,7 +52,7 @@ def test_every_section_shows_what_it_is_named_after(made: Any) -> None:
         for curve in ("curves/lowest_first", "curves/highest_first", "retrained")
     ]
     assert areas.metrics == [AREA]
-    assert [panel.table_name for panel in panels["Genes"]][0] == "genes"
+    assert next(panel.table_name for panel in panels["Genes"]) == "genes"
     assert panels["Faithfulness"][0].metrics == [FAITHFUL]
     assert panels["Faithfulness"][1].table_name == "faithfulness"
 

@@ -68,11 +68,11 @@ def study(work: Workspace, cfg: DictConfig) -> None:
     files = RunFiles.read(work.folder)
     figures: dict[str, Path] = {}
     # Figures are drawn again for nothing new, too; the trackers have those already.
-    with tracked(work, "report", figures) if changed else nullcontext():
-        with work.console.status("drawing figures"):
-            figures |= write_figures(files)
-            make_report = build(cfg.get("report"))
-            report = make_report(files, figures) if make_report else None
+    tracking = tracked(work, "report", figures) if changed else nullcontext()
+    with tracking, work.console.status("drawing figures"):
+        figures |= write_figures(files)
+        make_report = build(cfg.get("report"))
+        report = make_report(files, figures) if make_report else None
     summarise(work, files, report)
     refuse_insane(work)
 

@@ -9,6 +9,7 @@ with their lineage, and of a failed stage the exit code 1.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -198,11 +199,13 @@ def _filled(node: Any, stage: str) -> Any:
 
 
 def _job() -> str:
-    """What this job of a sweep overrides, with a dash before it; nothing outside of sweeps."""
+    """What distinguishes this job of a sweep, with a dash before it; nothing outside of sweeps."""
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
-    if hydra is None or hydra.mode != RunMode.MULTIRUN or not hydra.job.override_dirname:
+    if hydra is None or hydra.mode != RunMode.MULTIRUN:
         return ""
-    return f"-{hydra.job.override_dirname}"
+    # What stands on the command line as it is, is the same in every job.
+    varied = [override for override in hydra.overrides.task if override not in sys.argv]
+    return f"-{','.join(varied)}" if varied else ""
 
 
 def _settings(work: TrackedRun, stage: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import inspect
 import logging
 import netrc
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -159,8 +160,9 @@ def open_run(folder: Path, **init: Any) -> Any:
     if mode == "disabled":
         return None
     quiet_environment(mode)
+    (folder / "wandb").mkdir(parents=True, exist_ok=True)  # else wandb takes a temporary folder
     # W&B reads the environment only once a process, so the mode is said as well.
-    start = partial(wandb.init, dir=str(folder), **init)
+    start = partial(_started, dir=str(folder), **init)
     if mode == "online":
         try:
             return start(mode="online")
@@ -174,8 +176,18 @@ def open_run(folder: Path, **init: Any) -> Any:
         return None
 
 
+def _started(**init: Any) -> Any:
+    """`wandb.init`, which records the words of the command line: they are shown redacted."""
+    before = sys.argv
+    sys.argv = redacted(before)
+    try:
+        return wandb.init(**init)
+    finally:
+        sys.argv = before
+
+
 def finish(wandb_run: Any, error: BaseException | None) -> None:
-    """Close a run; after an error with exit code 1 and the error's name, as a dashboard shows it."""
+    """Close a run; after an error with exit code 1 and the error's name in the summary."""
     if error is not None:
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         guarded("error", lambda: wandb_run.summary.update({"error": redacted(said)}))
@@ -191,7 +203,6 @@ def finish(wandb_run: Any, error: BaseException | None) -> None:
 @contextmanager
 def staged_in(folder: Path) -> Iterator[None]:
     """Have W&B keep its copies of files to upload in `folder`, unless the user says where."""
-    (folder / "wandb").mkdir(parents=True, exist_ok=True)  # else wandb takes a temporary folder
     given = os.environ.get("WANDB_DATA_DIR")
     os.environ.setdefault("WANDB_DATA_DIR", str((folder / "wandb").resolve()))
     try:

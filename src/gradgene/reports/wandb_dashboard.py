@@ -132,8 +132,10 @@ def _panels(wr: Any, figures: list[str]) -> dict[str, list[Any]]:
                 ("balanced accuracy", [BEST]),
             )
         ],
-        "Pruning": curves
-        + [wr.BarPlot(title="area between the curve and random's", metrics=areas)],
+        "Pruning": [
+            *curves,
+            wr.BarPlot(title="area between the curve and random's", metrics=areas),
+        ],
         "Genes": [
             wr.WeavePanelSummaryTable(table_name=name)
             for name in ("genes", "rankings", "genes_by_label")
