@@ -59,7 +59,7 @@ def _value(point: PruningPoint, ranking: str) -> str:
         return number(None)
     text = number(float(rows["value"].mean()))
     if len(rows) > 1:
-        low, high = float(rows["value"].min()), float(rows["value"].max())
-        return f"{text} ({number(low)} to {number(high)} in {len(rows)} draws)"
+        ends = " to ".join(number(float(x)) for x in (rows["value"].min(), rows["value"].max()))
+        return f"{text} ({ends} in {len(rows)} draws)"
     low, high = (rows[c].iloc[0] if c in rows else None for c in ("ci_low", "ci_high"))
     return f"{text} {bracketed(low, high)}".rstrip()
