@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def test_pairs_by_their_own_scores_and_models_trained_again(
     cells: Path, studied: Path, tmp_path: Path, alone: Callable[[list[str]], int]
 ) -> None:
     one, two = unpruned(studied, tmp_path / "one"), unpruned(studied, tmp_path / "two")
-    by_pair = ("pruning.rank_source=per_pair", "pruning.ratios=[0.0,0.5]")
+    by_pair = ("pruning.rank_source=per_pair",)
     assert alone(line("prune", cells, one, *by_pair)) == 0
     said = run("-m", "gradgene", *line("prune", cells, two, *by_pair, "pruning.retrain=[0.5]"))
     assert said.count("retraining 1 of 2") == said.count("retraining 2 of 2") == 1
@@ -140,33 +141,45 @@ def best(folder: Path) -> str:
     return str(folder / "checkpoints" / "best.ckpt")
 
 
-def test_every_piece_is_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Work:
-        """What a share asks for."""
-
-        console = None
-        company = Company(Path(), True, lambda: None, several=False)
-
-        def __init__(self, rank: int) -> None:
-            self.is_main = rank == 0
-
-    for n_pieces, world in ((7, 3), (2, 3), (0, 2), (4, 1)):
-        pieces, given = [*range(n_pieces)], []
-        for rank in range(world):
-            monkeypatch.setattr(prune_progress, "rank_and_world", lambda r=rank, w=world: (r, w))
-            share = Share(Work(rank))  # type: ignore[arg-type]
-            got: list[int] = []
-            made = share.of(lambda share=share, got=got: got.extend(share(pieces)) or "made")  # type: ignore[misc]
-            assert made == ("made" if rank == 0 else None)
-            assert (sorted(got) == pieces) == (rank == 0) or world == 1 or n_pieces == 0
-            given.append(got)
-        own = given[0][: len(pieces[::world])]
-        assert sorted([*own, *(piece for got in given[1:] for piece in got)]) == pieces
+@pytest.mark.parametrize(("n_pieces", "world"), [(7, 3), (2, 3), (0, 2), (4, 1)])
+def test_every_piece_is_of_one_process(
+    n_pieces: int, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = []
+    for rank in range(world):
+        monkeypatch.setattr(prune_progress, "rank_and_world", lambda r=rank: (r, world))
+        given: list[int] = []
+        share = Share(_Work(rank))  # type: ignore[arg-type]
+        made = share.of(partial(given.extend, _Lazily(share, range(n_pieces))))
+        shares.append(given)
+        assert len(given) == n_pieces if rank == 0 else made is None
+    assert sorted(shares[0]) == [*range(n_pieces)]
+    own = shares[0][: len(range(0, n_pieces, world))]  # before it waits for the others
+    every = [*own, *(piece for given in shares[1:] for piece in given)]
+    assert sorted(every) == [*range(n_pieces)]
 
 
-@pytest.mark.parametrize(
-    ("rank", "kind", "code"), [(0, "user", 2), (1, "user", 2), (1, "bug", 1)]
-)
+class _Work:
+    """What a share asks for."""
+
+    console = None
+
+    def __init__(self, rank: int) -> None:
+        self.is_main = rank == 0
+        self.company = Company(Path(), self.is_main, lambda: None, several=False)
+
+
+class _Lazily:
+    """Asks for the pieces when it is iterated."""
+
+    def __init__(self, share: Share, pieces: range) -> None:
+        self.share, self.pieces = share, pieces
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self.share(self.pieces)
+
+
+@pytest.mark.parametrize(("rank", "kind", "code"), [(0, "user", 2), (1, "user", 2), (1, "bug", 1)])
 def test_a_failure_ends_all_with_its_exit_code(
     rank: int, kind: str, code: int, cells: Path, studied: Path, tmp_path: Path
 ) -> None:

@@ -29,7 +29,8 @@ STAGES = {"train": train, "attribute": attribute, "prune": prune_genes, "evaluat
 def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     """The whole study in one folder; the same command continues an interrupted one."""
     with Workspace(cfg, output_dir) as work:
-        check_choices(work)
+        if work.is_main:
+            check_choices(work)
         if options.dry_run:
             plan_pairs(work)
             work.plan(*STAGES)
