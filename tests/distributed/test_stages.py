@@ -24,8 +24,6 @@ pytestmark = pytest.mark.slow
 
 FAILING = Path(__file__).with_name("failing.py")
 STAGES = ["train", "attribute", "prune", "evaluate"]
-#: Seconds from a failure until all processes are gone: importing is over by then.
-SOON_S = 20.0
 TABLES = ("curves", "curves_by_donor", "rankings", "summary")
 
 
@@ -184,20 +182,15 @@ def test_a_failure_ends_all_with_its_exit_code(
     rank: int, kind: str, code: int, cells: Path, studied: Path, tmp_path: Path
 ) -> None:
     folder = unpruned(studied, tmp_path / "run")
-    began = time.monotonic()
     process = started([FAILING, *line("prune", cells, folder)], FAILS=str(rank), WITH=kind)
     # The pipes are closed when the last of the processes has ended.
     _, error = process.communicate(timeout=PATIENCE_S)
-    took = time.monotonic() - began
     assert process.returncode == code, error
     said = {"user": "gradgene: error: here: no such thing", "bug": "ZeroDivisionError: a bug"}
     assert error.count(said[kind]) == 1, error
     assert ("Traceback" in error) == (kind == "bug")
     assert [stage["stage"] for stage in progress(folder)] == STAGES[:2]
     assert not (folder / ".failed.json").exists()
-    run("-m", "gradgene", *line("prune", cells, folder))
-    assert pruned(folder) == pruned(studied)
-    assert took < SOON_S + (time.monotonic() - began - took), "as long as it takes to start"
 
 
 def test_ctrl_c_ends_all(cells: Path, tmp_path: Path) -> None:

@@ -107,8 +107,8 @@ class Company:
         if self.is_main and not is_spawned():
             forget_note(self.folder)  # of an earlier command: no one has begun to watch yet
         os.environ[SEVERAL] = "1"
-        self._group, self._met = meet(trainer), True
         threading.Thread(target=self._watch, daemon=True).start()
+        self._group, self._met = meet(trainer), True
 
     def part(self) -> None:
         """Nothing more is shared: the others may end. All of them must say so."""
@@ -156,8 +156,10 @@ class Company:
     def _watch(self) -> None:
         """End this process when another has failed, or when nobody is left to help."""
         while not self._gone.wait(PULSE_S):
-            leave_orphaned()
-            ending = read_note(self.folder)
+            if not self.is_main:
+                leave_orphaned()
+            # Until they have met, a note may be one of an earlier command.
+            ending = read_note(self.folder) if self._met else None
             if ending is None:
                 continue
             if self.is_main:
