@@ -128,7 +128,7 @@ def _join(processes: Sequence[SpawnProcess]) -> None:
         if not ended:
             return
         for sentinel in ended:
-            process = left.pop(sentinel)  # type: ignore[index]
+            process = left.pop(sentinel)  # type: ignore[arg-type]
             process.join()  # it has an exit code only when it is buried
             failed |= process.exitcode != 0
 
