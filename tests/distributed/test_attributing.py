@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import torch
 from gradgene.checkpoints import load_checkpoint
 from gradgene.commands.main import main
 from gradgene.store import read_pair_scores
-from tests.distributed.test_two_processes import PATIENCE_S, REPOSITORY, run
+from tests.distributed.test_two_processes import PATIENCE_S, environment, run
 from tests.integration.tiny import progress, read, words, write_cells
 
 pytestmark = pytest.mark.slow
@@ -61,10 +60,9 @@ def line(cells: Path, folder: Path, checkpoint: Path, *more: str) -> list[str]:
 
 def started(command: list[str]) -> subprocess.Popen[str]:
     """A command with one thread a process."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE")}
     return subprocess.Popen(
         [sys.executable, "-m", "gradgene", *command],
-        env={**environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -27,12 +27,17 @@ PATIENCE_S = 300
 N_CELLS = 203  # shared by no number of processes or cells of a batch
 
 
+def environment() -> dict[str, str]:
+    """Of a program that runs this repository's code with one thread a process."""
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}"}
+    return {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE")} | own
+
+
 def run(*command: object) -> str:
     """Run a program with one thread a process; its output."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE")}
     done = subprocess.run(
         [sys.executable, *map(str, command)],
-        env={**environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -129,15 +134,6 @@ def test_a_model_shared_out_is_the_whole_model() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     run(PROGRAM.with_name("sharding.py"), port)
-
-
-@pytest.mark.parametrize("command", ["study", "prune"])
-def test_pruning_is_for_one_process(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = write_cells(tmp_path / "cells.h5ad")
-    assert main([command, *words(file, tmp_path / "run", "trainer=ddp_cpu")]) == 2
-    assert "in several processes" in capsys.readouterr().err
 
 
 def test_a_sweep_is_for_one_process(

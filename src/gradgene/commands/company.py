@@ -30,6 +30,8 @@ from gradgene.lit import end_started, leave_orphaned, leave_processes, meet, oth
 
 __all__ = ["Company"]
 
+#: What Lightning sets in the process that starts others.
+LAUNCHED = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 #: Seconds between two looks for a note.
 PULSE_S = 0.2
 #: Seconds that the main process has to notice by itself that another has gone: it closes its
@@ -72,6 +74,8 @@ class Company:
 
     def help(self, task: str, work: Callable[[], None]) -> None:
         """In another process: take part in a task when the main one begins it, if ever."""
+        if not self.several:
+            return
         self.meet()
         if self._called is None:
             self._called = self.agreed("")
@@ -103,8 +107,8 @@ class Company:
         if self.is_main and not is_spawned():
             forget_note(self.folder)  # of an earlier command: no one has begun to watch yet
         os.environ[SEVERAL] = "1"
-        self._group, self._met = meet(trainer), True
         threading.Thread(target=self._watch, daemon=True).start()
+        self._group, self._met = meet(trainer), True
 
     def part(self) -> None:
         """Nothing more is shared: the others may end. All of them must say so."""
@@ -115,6 +119,7 @@ class Company:
         self._group = None
         self._gone.set()
         leave_processes()
+        self._forget_launch()
 
     def fail(self, error: BaseException) -> None:
         """This process has failed: end the others.
@@ -136,22 +141,33 @@ class Company:
         if self._launched:
             end_started([self._launcher])
             forget_note(self.folder)
+        self._forget_launch()
         if self._met and not self.is_main:
             raise OtherProcessError(Ending(0)) from error
         if before is not None:
             raise OtherProcessError(before) from error
 
+    def _forget_launch(self) -> None:
+        """Let the next command of this process start others anew."""
+        if self._launched:
+            for name in LAUNCHED:
+                os.environ.pop(name, None)
+
     def _watch(self) -> None:
         """End this process when another has failed, or when nobody is left to help."""
         while not self._gone.wait(PULSE_S):
-            leave_orphaned()
-            ending = read_note(self.folder)
+            if not self.is_main:
+                leave_orphaned()
+            # Until they have met, a note may be one of an earlier command.
+            ending = read_note(self.folder) if self._met else None
             if ending is None:
                 continue
             if self.is_main:
                 if self._gone.wait(GRACE_S):
                     return
                 end_started([self._launcher])
+                if self._launched:
+                    forget_note(self.folder)
                 if ending.said and not is_spawned():
                     print(ending.said, file=sys.stderr, flush=True)
             os._exit(ending.code if self.is_main else 0)

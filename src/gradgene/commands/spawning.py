@@ -128,7 +128,9 @@ def _join(processes: Sequence[SpawnProcess]) -> None:
         if not ended:
             return
         for sentinel in ended:
-            failed |= left.pop(sentinel).exitcode != 0  # type: ignore[index]
+            process = left.pop(sentinel)  # type: ignore[arg-type]
+            process.join()  # it has an exit code only when it is buried
+            failed |= process.exitcode != 0
 
 
 def _end(processes: Sequence[SpawnProcess], signum: signal.Signals) -> None:

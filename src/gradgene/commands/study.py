@@ -41,7 +41,8 @@ FORECASTS = {
 def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     """The whole study in one folder; the same command continues an interrupted one."""
     with Workspace(cfg, output_dir) as work:
-        check_choices(work)
+        if work.is_main:
+            check_choices(work)
         if options.dry_run:
             work.refuse_other_training()
             data_report(work)

@@ -24,7 +24,6 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.optim import Optimizer
 
 from gradgene.errors import ConfigError
-from gradgene.lit.batches import rank_and_world
 from gradgene.models.block import Block
 
 __all__ = [
@@ -44,8 +43,10 @@ Thing = TypeVar("Thing")
 
 #: How long processes wait for the main one, which may judge a model or cut its genes meanwhile.
 PATIENCE = timedelta(days=30)
+#: Variable that says which process starts another, which may be gone before the other can ask.
+STARTED_BY = "GRADGENE_STARTED_BY"
 #: The process that started this one, while it was there.
-PARENT = os.getppid()
+PARENT = int(os.environ.pop(STARTED_BY, os.getppid()))
 
 
 def ddp(timeout_hours: float = 168.0, spawn: bool = False) -> DDPStrategy:
@@ -137,7 +138,11 @@ def meet(trainer: lightning.Trainer) -> torch.distributed.ProcessGroup:
     if strategy.launcher is None:
         strategy.setup_environment()
     else:
-        strategy.launcher.launch(strategy.setup_environment, trainer=trainer)
+        os.environ[STARTED_BY] = str(os.getpid())
+        try:
+            strategy.launcher.launch(strategy.setup_environment, trainer=trainer)
+        finally:
+            del os.environ[STARTED_BY]
     group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
     assert group is not None
     return group
@@ -173,12 +178,12 @@ def leave_processes() -> None:
 
 
 def leave_orphaned() -> None:
-    """End this process at once if it is not the main one and the one that started it is gone.
+    """End this process, which is not the main one, at once if the one that started it is gone.
 
     A main process that was killed cannot end the others, and they would go on for hours, beside
-    those of the command given again.
+    those of the command given again, or wait for it for days.
     """
-    if rank_and_world()[0] > 0 and os.getppid() != PARENT:
+    if os.getppid() != PARENT:
         os._exit(1)
 
 
