@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ class TestMixedDifferences:
     ) -> None:
         """Of both ways to measure interactions."""
         blended, model = blended_pairs(3, seed=3), random_model(3)
-        measures = (mixed_differences, partial(integrated_hessians, n_steps=5))
+        measures: tuple[Any, ...] = (mixed_differences, partial(integrated_hessians, n_steps=5))
         whole = [measure(model, blended, MARGIN, ALL) for measure in measures]
         memory = SmallMemory(monkeypatch, 3 * blended.gene_ids_pt.shape[1])
         for measure, expected in zip(measures, whole, strict=True):

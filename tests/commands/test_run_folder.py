@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from omegaconf import OmegaConf
@@ -21,6 +21,12 @@ class Keyless(RunFolder):
 
 class Counting(Keyless):
     """A run of one stage."""
+
+    checkpoint = Path("none")
+
+    def dataset(self) -> dict[str, Any]:
+        """Nothing is read."""
+        return {}
 
     def key(self, stage: str) -> str:
         """The same settings always."""

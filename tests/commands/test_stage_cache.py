@@ -16,6 +16,10 @@ from gradgene.commands.stage_cache import Entry, StageCache
 from tests.integration.tiny import contents
 
 
+def nobody() -> None:
+    """Who is waited for here."""
+
+
 @pytest.fixture
 def cache(stage_cache: Path) -> StageCache:
     """A cache that must never have anything to warn of."""
@@ -73,13 +77,14 @@ def test_what_is_damaged_is_not_restored(
     found = cache.find(address)
     assert found is not None
     file, manifest = found.folder / "deep" / "b.txt", found.folder.parent / "manifest.json"
-    {
+    changes: dict[str, Callable[[], object]] = {
         "edit": lambda: file.write_text("c"),
         "cut": lambda: file.write_text(""),
         "remove": file.unlink,
         "half a manifest": lambda: manifest.write_text(manifest.read_text()[:40]),
         "no manifest": manifest.unlink,
-    }[change]()
+    }
+    changes[change]()
     assert cache.restore(address, tmp_path / "new") is None
     assert not (tmp_path / "new").exists(), "nothing of it"
     (made / "deep" / "b.txt").unlink()
@@ -102,9 +107,9 @@ def test_an_address_is_of_everything_and_of_the_program(
 
 def test_a_failed_work_keeps_nothing(cache: StageCache, made: Path) -> None:
     address, files = cache.address("toy", 1), [made / "a.txt"]
-    with pytest.raises(KeyboardInterrupt), cache.shared(address, made, lambda: files, list):
+    with pytest.raises(KeyboardInterrupt), cache.shared(address, made, lambda: files, nobody):
         raise KeyboardInterrupt
-    with cache.shared(address, made, lambda: files, list) as found:  # and may be claimed again
+    with cache.shared(address, made, lambda: files, nobody) as found:  # and may be claimed again
         assert found is None
     assert cache.find(address) is not None
 
@@ -115,7 +120,7 @@ def test_a_linked_file_becomes_ones_own_before_the_work(
     address, new = kept(cache, made), tmp_path / "new"
     cache.restore(address, new)
     files = [new / "a.txt", new / "deep" / "b.txt"]
-    with cache.shared(cache.address("toy", "again"), new, lambda: files, list) as found:
+    with cache.shared(cache.address("toy", "again"), new, lambda: files, nobody) as found:
         assert found is None
         files[0].write_text("written in place")
     assert (made / "a.txt").read_text() == "a" and cache.find(address) is not None
@@ -131,7 +136,7 @@ def cache_twice(cache: StageCache, made: Path) -> list[Entry | None]:
     """What the same work is given, twice."""
     found = []
     for _ in range(2):
-        with cache.shared(cache.address("toy", 1), made, lambda: [made / "a.txt"], list) as entry:
+        with cache.shared(cache.address("toy", 1), made, lambda: [made / "a.txt"], nobody) as entry:
             found.append(entry)
     return found
 
@@ -176,7 +181,7 @@ def test_of_two_jobs_one_works_and_the_other_waits(
 
     def slow() -> None:
         folder = tmp_path / "first"
-        with cache.shared(address, folder, lambda: [*folder.glob("*")], list):
+        with cache.shared(address, folder, lambda: [*folder.glob("*")], nobody):
             begun.touch()
             time.sleep(0.5)
             folder.mkdir()
@@ -195,7 +200,7 @@ def test_a_killed_job_leaves_its_claim(cache: StageCache, made: Path, tmp_path: 
     address, begun = cache.address("toy", 1), tmp_path / "begun"
 
     def endless() -> None:
-        with cache.shared(address, tmp_path / "first", list, list):
+        with cache.shared(address, tmp_path / "first", list, nobody):
             begun.touch()
             time.sleep(600)
 

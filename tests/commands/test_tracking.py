@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -15,6 +15,7 @@ from gradgene.commands.binding import bind
 from gradgene.commands.groups import conf_dir
 from gradgene.commands.tracking import check_loggers, tracked
 from gradgene.errors import ConfigError
+from gradgene.lit import SafeLogger
 from tests.wandb_files import nobody, offline_runs
 
 STUDY = {
@@ -84,11 +85,12 @@ def test_a_setting_that_nobody_takes_is_refused(override: str, message: str) -> 
 class Work:
     """As much of a run's folder as a tracker needs."""
 
-    METRICS = {"prune": ("pruning/",)}  # noqa: RUF012
+    METRICS: ClassVar = {"prune": ("pruning/",)}
 
     def __init__(self, folder: Path, logger: dict[str, Any]) -> None:
         self.cfg = OmegaConf.create({"logger": logger, "study": {"name": "tiny"}})
-        self.folder, self.loggers = folder, []  # type: ignore[var-annotated]
+        self.folder = folder
+        self.loggers: list[SafeLogger] = []
         self.checkpoint = folder / "no.ckpt"
         (folder / "metrics.json").write_text('{"pruning/chance": 0.5}')
 

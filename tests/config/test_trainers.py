@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import lightning
 import pytest
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning_utilities.core.rank_zero import rank_zero_only as utilities_rank_zero_only
@@ -54,9 +56,11 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in {*SLURM, *TORCHRUN}:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("SLURM_STEP_ID", raising=False)
-    before = rank_zero_only.rank, utilities_rank_zero_only.rank
+    noted: tuple[Any, ...] = (rank_zero_only, utilities_rank_zero_only)
+    before = [one.rank for one in noted]
     yield
-    rank_zero_only.rank, utilities_rank_zero_only.rank = before
+    for one, rank in zip(noted, before, strict=True):
+        one.rank = rank
 
 
 def leaf(name: str) -> dict[str, object]:

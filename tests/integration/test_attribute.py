@@ -55,7 +55,7 @@ def leads_from_one_cell_to_the_other(
     examples: pd.DataFrame, shards: pd.DataFrame, pairs: pd.DataFrame
 ) -> None:
     """Scores of the single pairs are those of the shards, and together the change in f."""
-    ledger = pairs.set_index("pair")
+    ledger: Any = pairs.set_index("pair")
     assert examples["pair"].nunique() > 1 and set(examples["kind"]) >= {"gene", "category"}
     for pair, of in examples.groupby("pair"):
         (f_input,), (f_baseline,) = of["f_input"].unique(), of["f_baseline"].unique()

@@ -83,7 +83,7 @@ def test_sums_and_ledger_under_lightning(study: Study, monkeypatch: pytest.Monke
     sums, collector = collect(study, method, against, 150)
     memory = SmallMemory(monkeypatch, 70)
     halved_sums, halved = collect(study, method, against, 150)
-    assert memory.failed and limit_of(study.model, "deeplift").tokens <= 70
+    assert memory.failed and (limit_of(study.model, "deeplift").tokens or np.inf) <= 70
     assert [b.tolist() for b in halved.batches] == [b.tolist() for b in collector.batches]
     pd.testing.assert_frame_equal(halved.pairs(), collector.pairs(), atol=1e-11)
     for name, values in sums.gene_sums().sums.items():
@@ -98,7 +98,7 @@ def test_cells_of_a_per_cell_method_are_halved_inside(
     study.module(method, against).predict_step(batch_of(study), 0)
     assert memory.failed
     assert limit_of(study.model, "grad_x_delta").tokens is None, "its pairs stay together"
-    assert limit_of(study.model, "grad_x_delta, cells").tokens <= 70
+    assert (limit_of(study.model, "grad_x_delta, cells").tokens or np.inf) <= 70
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])

@@ -15,9 +15,16 @@ class Inner(Logger):
 
     def __init__(self, broken: bool = False) -> None:
         super().__init__()
-        self.broken, self.kept, self.name, self.version = broken, [], "inner", 3  # type: ignore[misc]
+        self.broken = broken
+        self.kept: list[Any] = []
 
-    name = version = None  # type: ignore[assignment]
+    @property
+    def name(self) -> str:
+        return "inner"
+
+    @property
+    def version(self) -> int:
+        return 3
 
     def keep(self, *what: Any) -> None:
         if self.broken:

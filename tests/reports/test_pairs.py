@@ -28,7 +28,7 @@ def test_steps_lead_from_one_cell_to_the_other() -> None:
     assert (found[0].left, found[0].width) == (0, 50) and found[0].score == "-4"
     assert (found[-1].left, found[-1].width) == (50, 50) and found[-1].score == "4"
     for i, step in enumerate(found[1:6]):
-        assert (step.left, step.width) == (pytest.approx(20 * i), pytest.approx(20))
+        assert [step.left, step.width] == pytest.approx([20 * i, 20])
         assert step.sign == "up" and step.score == "1.6"
     assert (found[2].baseline, found[2].input) == ("0", "3.25") and found[5].input == ""
 
@@ -66,7 +66,7 @@ def test_the_worst_pairs_of_the_ledger() -> None:
     pairs = pair_table()
     table = worst_pairs_table(RunFiles(Path(), pairs=pairs))
     assert table is not None and len(table.rows) == 5
-    worst = int(pairs.loc[pairs["relative_delta"].idxmax(), "pair"])
+    worst = pairs.set_index("pair")["relative_delta"].idxmax()
     assert table.rows[0][0] == str(worst)
     nothing = pairs.assign(relative_delta=float("nan"))
     assert worst_pairs_table(RunFiles(Path(), pairs=nothing)) is None

@@ -39,6 +39,7 @@ from gradgene.commands.attribute_tables import (
 from gradgene.commands.binding import build
 from gradgene.commands.estimate import Estimate
 from gradgene.commands.forecast import Forecast, tell_stages
+from gradgene.commands.memory import peak_mb
 from gradgene.commands.options import Options
 from gradgene.commands.train import stand_in
 from gradgene.commands.workspace import Workspace
@@ -76,7 +77,9 @@ def forecast_attribution(work: Workspace) -> Forecast:
     """How many pairs by which methods, each tried on a few of them."""
     parts = arranged_pairs(work)
     found = estimates(work, parts)
-    total = Estimate(sum(e.seconds for e in found.values()), max(e.peak_mb for e in found.values()))
+    takes = [one for one in found.values() if one is not None]  # others are in the cache
+    peak = max((one.peak_mb for one in takes), default=peak_mb())
+    total = Estimate(sum(one.seconds for one in takes), peak)
     n_pairs = " and ".join(f"{len(plan)} {split}" for split, (_, plan) in parts.items())
     methods = ", ".join(settings.method.name for settings in work.attributions)
     return Forecast(f"{n_pairs} pairs by {methods}", total, "the tables of genes")

@@ -97,7 +97,8 @@ def refuse_emptied(work: RunFolder) -> None:
 
 def with_contents(cfg: DictConfig, contents: Contents) -> Any:
     """The configuration as plain values, with what files hold in the place of their names."""
-    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    cfg = DictConfig(plain)
     for key in NAMED:
         named = OmegaConf.select(cfg, key)
         if isinstance(named, str):

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -83,7 +84,8 @@ def plan_sweep(line: Line) -> Plan:
     jobs, names = _jobs(varied), _names(master, varied)
     _check_jobs(line, jobs, names)
     _check_launcher(master)
-    facts = SweepFacts(**OmegaConf.to_container(master.sweep, resolve=True))
+    told: Any = OmegaConf.to_container(master.sweep, resolve=True)
+    facts = SweepFacts(**told)
     caution = _check_search(facts.objective) if searching else ""
     own = tuple(tuple(word for word in job if not word.startswith("hydra")) for job in jobs)
     return Plan(_folder(master, varied), None if searching else own, names, facts, caution)
@@ -218,7 +220,7 @@ def _check_search(objective: str | None) -> str:
             fix=fix,
         )
     if not objective.startswith("val/"):
-        return f"caution: {objective} is not of validation cells; what is chosen by it looks good on it"
+        return f"caution: {objective} is not of validation cells, and what is chosen by it looks too good"
     return ""
 
 

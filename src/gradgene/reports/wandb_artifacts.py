@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import wandb
 
@@ -100,9 +100,10 @@ class Piece:
         more = {**self.facts, **self.metadata, **metadata}
         artifact = wandb.Artifact(self.name, type=self.kind, metadata=more)
         if self.facts:
-            with artifact.new_file("dataset.json") as file:
-                json.dump(dict(self.facts), file, indent=1, sort_keys=True)
+            with artifact.new_file("dataset.json") as stream:
+                json.dump(dict(self.facts), stream, indent=1, sort_keys=True)
         for name, file in self.files.items():
+            policy: Literal[mutable, immutable]
             policy = "mutable" if copied and self.kind != "checkpoint" else "immutable"
             artifact.add_file(str(file.resolve()), name=name, policy=policy, skip_cache=True)
         return artifact

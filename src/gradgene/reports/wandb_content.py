@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,7 @@ def log_content(
     guarded("metrics", lambda: wandb_run.summary.update(summary))
     tables = {name: make for stage in stages for name, make in _TABLES.get(stage, {}).items()}
     for name, make in tables.items():
-        guarded(
-            f"{name} table", lambda name=name, make=make: _log_table(wandb_run, name, make(run))
-        )  # type: ignore[misc]
+        guarded(f"{name} table", partial(_log_made, wandb_run, name, make, run))
     if "prune" in stages:
         for name, plot in _plots(run):
             guarded(f"{name} plot", lambda name=name, plot=plot: wandb_run.log({name: plot()}))  # type: ignore[misc]
@@ -103,6 +102,12 @@ def guarded(what: str, work: Callable[[], Any]) -> None:
     except Exception as error:  # a service's failure, of whatever kind, must not cost a run
         _log.warning("W&B: %s not logged: %s: %s", what, type(error).__name__, error)
         _log.debug("W&B: %s", what, exc_info=True)
+
+
+def _log_made(
+    wandb_run: Any, name: str, make: Callable[[RunFiles], pd.DataFrame | None], run: RunFiles
+) -> None:
+    _log_table(wandb_run, name, make(run))
 
 
 def _log_table(wandb_run: Any, name: str, frame: _Table) -> None:
@@ -147,7 +152,7 @@ def _rankings(run: RunFiles) -> _Table:
     table = run.rankings
     table = table[table["draw"] == 0] if "draw" in table else table
     wide = table.pivot_table(index="gene", columns="ranking", values="rank", sort=False)
-    main = run.ranking_name if run.ranking_name in wide else wide.columns[0]
+    main = str(run.ranking_name if run.ranking_name in wide else wide.columns[0])
     wide = wide.sort_values(main, kind="stable").head(_GENE_ROWS)
     return wide[[main, *(c for c in wide.columns if c != main)]].reset_index()
 
