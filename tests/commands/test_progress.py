@@ -7,7 +7,6 @@ import io
 import pytest
 from rich.console import Console
 
-from gradgene.commands import progress
 from gradgene.commands.progress import tracked
 
 
@@ -22,6 +21,6 @@ def test_pieces_come_as_they_are_and_a_bar_in_a_terminal_only(terminal: bool) ->
 
 def test_a_line_a_minute_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     out, passed = io.StringIO(), iter([False, True, False])
-    monkeypatch.setattr(progress.Minutes, "passed", lambda self: next(passed))
+    monkeypatch.setattr("gradgene.lit.Minutes.passed", lambda self: next(passed))
     assert [*tracked(Console(file=out), "pruning", "abc")] == ["a", "b", "c"]
     assert out.getvalue() == "pruning: 2 of 3\n"

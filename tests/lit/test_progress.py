@@ -7,7 +7,7 @@ import torch
 from lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from gradgene.lit import Minutes, ProgressBar, progress
+from gradgene.lit import Minutes, ProgressBar
 
 
 class Doubling(LightningModule):
@@ -30,14 +30,20 @@ class Doubling(LightningModule):
 def work(bar: ProgressBar, fit: bool) -> None:
     """Fit or predict three batches."""
     loader = DataLoader(torch.ones(3), batch_size=1)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
-    trainer = Trainer(accelerator="cpu", max_epochs=1, callbacks=[bar], **quiet)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        callbacks=[bar],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
     (trainer.fit if fit else trainer.predict)(Doubling(), loader)
 
 
 def test_a_minute_has_passed_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("gradgene.lit.progress.time.monotonic", lambda: now[0])
     minutes, found = Minutes(), []
     for now[0] in (30.0, 59.0, 61.0, 90.0, 120.0, 122.0):
         found.append(minutes.passed())
