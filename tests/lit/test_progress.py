@@ -29,7 +29,7 @@ class Doubling(LightningModule):
 
 def work(bar: ProgressBar, fit: bool) -> None:
     """Fit or predict three batches."""
-    loader = DataLoader(torch.ones(3), batch_size=1)
+    loader: DataLoader[torch.Tensor] = DataLoader(torch.ones(3), batch_size=1)  # type: ignore[arg-type]
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,
