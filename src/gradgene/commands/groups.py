@@ -64,8 +64,8 @@ def groups(*directories: Path) -> dict[str, dict[str, Path]]:
     for directory in directories:
         for file in sorted(directory.rglob("*.yaml")):
             group, *rest = file.relative_to(directory).with_suffix("").parts
-            if group == "hydra" and len(rest) > 1:
-                group, rest = f"hydra/{rest[0]}", rest[1:]
+            if group == "hydra":  # its groups are nested: hydra/launcher
+                group, rest = "/".join([group, *rest[:-1]]), rest[-1:]
             if rest:
                 found.setdefault(group, {})["/".join(rest)] = file
     return dict(sorted(found.items()))

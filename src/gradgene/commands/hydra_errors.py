@@ -134,8 +134,9 @@ def _key(override: Override) -> str:
 
 def _wrong_leaf(override: Override, line: Line) -> ConfigError | None:
     leaves = line.leaves.get(_key(override))
-    if leaves is None or override.is_delete() or "/" in _key(override):
-        return None  # Hydra's own groups have leaves elsewhere, such as those of plugins
+    # Of Hydra's own groups most leaves come with plug-ins.
+    if leaves is None or override.is_delete() or _key(override).startswith("hydra/"):
+        return None
     for value in _values(override):
         if value is None or str(value) in leaves:
             continue
