@@ -27,7 +27,7 @@ STANDING = {"typical": 0.5, "weak": 0.1, "strong": 0.9}
 
 
 def write_examples(work: Workspace, cells: Cells, plan: PairPlan, pairs: pd.DataFrame) -> None:
-    """Write `attributions/examples.parquet`: what moved the model in a few pairs of the main method.
+    """Write `attributions/examples.parquet`: the main method on a few pairs.
 
     Pairs are explained again, so that no process has to keep the scores of any. Scores are those of
     the forward pass in the units of the explained output, before any normalisation: those of a

@@ -118,7 +118,8 @@ def _point(of: pd.DataFrame) -> list[Any]:
     return [
         *map(_rounded, (float(of["value"].mean()), low, high)),
         *map(_count, (cells, donors)),
-    ] + [draws]
+        draws,
+    ]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,9 +1,10 @@
-"""The few numbers that a run comes down to, each with its interval and what it is to be held against."""
+"""The few numbers that a run comes down to, each with its interval and what to hold it against."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ WANTED = {"lowest_first": 0.95, "highest_first": 0.02}
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A number in words: what it is, its value, its interval (or ""), and what to hold it against."""
+    """A number in words: its name, value and interval (or ""), and what to hold it against."""
 
     name: str
     value: str
@@ -107,11 +108,11 @@ def accuracy_interval(run: RunFiles) -> tuple[float, float, str] | None:
     return low, high, "over cells"
 
 
-def bracketed(low: object, high: object, over: str = "") -> str:
+def bracketed(low: Any, high: Any, over: str = "") -> str:
     """An interval in brackets, nothing where there is none."""
-    if low is None or high is None or pd.isna(low) or pd.isna(high):
+    if pd.isna(low) or pd.isna(high):
         return ""
-    return f"[{number(float(low))}, {number(float(high))}]" + (f" {over}" if over else "")  # type: ignore[arg-type]
+    return f"[{number(float(low))}, {number(float(high))}]" + (f" {over}" if over else "")
 
 
 def key_figures(run: RunFiles) -> list[KeyFigure]:
@@ -154,12 +155,12 @@ def _pruning(run: RunFiles) -> Iterator[KeyFigure]:
             name = f"{metric} with only the best {percent(1 - point.ratio)} of genes"
         else:
             name = f"{metric} without the best {percent(point.ratio)} of genes"
-        bounds = [None, None]
+        low = high = None
         if {"ci_low", "ci_high"} <= set(point.own.columns):
-            bounds = [point.own[c].mean() for c in ("ci_low", "ci_high")]
+            low, high = (point.own[c].mean() for c in ("ci_low", "ci_high"))
         random = point.all[point.all["ranking"] == "random"]["value"]
         note = f"random genes: {number(float(random.mean()))}" if len(random) else ""
         if len(random) > 1:
             note += f" ({number(float(random.min()))} to {number(float(random.max()))})"
         value = number(float(point.own["value"].mean()))
-        yield KeyFigure(name, value, bracketed(*bounds, over="over donors"), note)
+        yield KeyFigure(name, value, bracketed(low, high, "over donors"), note)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from gradgene.plotting import METRIC_NAMES
 from gradgene.pruning import RANDOM_WEIGHTS
-from gradgene.reports.headline import PruningPoint, pruning_points
+from gradgene.reports.headline import PruningPoint, bracketed, pruning_points
 from gradgene.reports.numbers import number, percent
 from gradgene.reports.run_files import RunFiles
 from gradgene.reports.sections.tables import Table, make_table
@@ -61,7 +59,7 @@ def _value(point: PruningPoint, ranking: str) -> str:
         return number(None)
     text = number(float(rows["value"].mean()))
     if len(rows) > 1:
-        low, high = rows["value"].min(), rows["value"].max()
-        return f"{text} ({number(float(low))} to {number(float(high))} in {len(rows)} draws)"
+        ends = " to ".join(number(float(x)) for x in (rows["value"].min(), rows["value"].max()))
+        return f"{text} ({ends} in {len(rows)} draws)"
     low, high = (rows[c].iloc[0] if c in rows else None for c in ("ci_low", "ci_high"))
-    return text if pd.isna(low) else f"{text} [{number(float(low))}, {number(float(high))}]"
+    return f"{text} {bracketed(low, high)}".rstrip()

@@ -213,8 +213,8 @@ def _pruning(run: RunFiles) -> Iterator[str]:
     how = {"delete": "deleted from", "mask": "masked in"}.get(str(settings.get("removal")), "")
     yield (
         f"Rankings{', ' + source + ',' if source else ''} were compared by pruning: "
-        f"{percent(ratios[0])} to {percent(ratios[-1])} of the genes were {how or 'taken from'} the "
-        "cells in the order of each ranking, and the model was asked again without retraining."
+        f"{percent(ratios[0])} to {percent(ratios[-1])} of the genes were {how or 'taken from'} "
+        "the cells in the order of each ranking, and the model was asked again without retraining."
     )
     there = set(curves["ranking"])
     controls = [_lowered(words) for name, words in CONTROLS.items() if name in there]

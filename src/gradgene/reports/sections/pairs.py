@@ -105,7 +105,10 @@ def _steps(
     """From the baseline's output, gene by gene, to the input's."""
     genes = rows[rows["kind"] != "category"]
     moving = rows[(rows["kind"] == "category") & (rows["score"] != 0)]
-    order = [*moving.to_dict("records"), *genes.to_dict("records")]
+    order: list[Mapping[Hashable, Any]] = [
+        *moving.to_dict("records"),
+        *genes.to_dict("records"),
+    ]
     steps: list[tuple[str, Mapping[Hashable, Any], float, float]] = []
     at = f_baseline
     for row in order:

@@ -38,8 +38,8 @@ REFERENCES = {
     "3319–3328 (2017). arXiv:1703.01365",
     "Theodoris et al. 2023": "Theodoris CV et al. Transfer learning enables predictions in network "
     "biology. Nature 618, 616–624 (2023). doi:10.1038/s41586-023-06139-9",
-    "Virshup et al. 2024": "Virshup I, Rybakov S, Theis FJ, Angerer P, Wolf FA. anndata: access and "
-    "store annotated data matrices. Journal of Open Source Software 9, 4371 (2024). "
+    "Virshup et al. 2024": "Virshup I, Rybakov S, Theis FJ, Angerer P, Wolf FA. anndata: access "
+    "and store annotated data matrices. Journal of Open Source Software 9, 4371 (2024). "
     "doi:10.21105/joss.04371",
     "Wolf et al. 2018": "Wolf FA, Angerer P, Theis FJ. SCANPY: large-scale single-cell gene "
     "expression data analysis. Genome Biology 19, 15 (2018). doi:10.1186/s13059-017-1382-0",
@@ -58,8 +58,8 @@ _METHODS = {
     "normalisation and softmax of a transformer so that scores add up",
     "integrated_gradients": "integrated gradients (Sundararajan et al. 2017)",
     "gradient_shap": "expected gradients (Erion et al. 2021)",
-    "grad_x_delta": "the gradient times the difference of the two cells' embeddings, which Captum's "
-    "DeepLIFT computes of a transformer (Kokhlikyan et al. 2020)",
+    "grad_x_delta": "the gradient times the difference of the two cells' embeddings, which "
+    "Captum's DeepLIFT computes of a transformer (Kokhlikyan et al. 2020)",
     "input_x_gradient": "input times gradient (Shrikumar et al. 2016)",
     "gim": "gradient interaction modifications (Edin et al. 2025)",
     "swap_occlusion": "occlusion (Zeiler and Fergus 2014) by the other cell's state of each gene",
