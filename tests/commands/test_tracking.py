@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -84,7 +84,7 @@ def test_a_setting_that_nobody_takes_is_refused(override: str, message: str) -> 
 class Work:
     """As much of a run's folder as a tracker needs."""
 
-    METRICS = {"prune": ("pruning/",)}  # noqa: RUF012
+    METRICS: ClassVar[dict[str, tuple[str, ...]]] = {"prune": ("pruning/",)}
 
     def __init__(self, folder: Path, logger: dict[str, Any]) -> None:
         self.cfg = OmegaConf.create({"logger": logger, "study": {"name": "tiny"}})

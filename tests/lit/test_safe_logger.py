@@ -15,9 +15,15 @@ class Inner(Logger):
 
     def __init__(self, broken: bool = False) -> None:
         super().__init__()
-        self.broken, self.kept, self.name, self.version = broken, [], "inner", 3  # type: ignore[misc]
+        self.broken, self.kept = broken, list[tuple[Any, ...]]()
 
-    name = version = None  # type: ignore[assignment]
+    @property
+    def name(self) -> str:
+        return "inner"
+
+    @property
+    def version(self) -> int:
+        return 3
 
     def keep(self, *what: Any) -> None:
         if self.broken:

@@ -69,7 +69,7 @@ def test_a_server_that_refuses_is_a_warning(
     def gone() -> None:
         raise ConnectionError("server gone")
 
-    monkeypatch.setattr(wandb_dashboard.wandb, "Api", gone)
+    monkeypatch.setattr("wandb.Api", gone)
     assert lay_out("gradgene", "tiny", []) is None
     assert "no dashboard: server gone" in caplog.text
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from uuid import uuid4
 
 from hydra.core.hydra_config import HydraConfig
@@ -55,7 +55,7 @@ LINEAGE: dict[str, tuple[tuple[str, ...], str | None]] = {
 class TrackedRun(Protocol):
     """What a tracker needs of the folder of a run."""
 
-    METRICS: Mapping[str, tuple[str, ...]]
+    METRICS: ClassVar[dict[str, tuple[str, ...]]]
     cfg: DictConfig
     folder: Path
     loggers: list[SafeLogger]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,10 @@ def log_content(
     guarded("metrics", lambda: wandb_run.summary.update(summary))
     tables = {name: make for stage in stages for name, make in _TABLES.get(stage, {}).items()}
     for name, make in tables.items():
-        guarded(
-            f"{name} table", lambda name=name, make=make: _log_table(wandb_run, name, make(run))
-        )  # type: ignore[misc]
+        guarded(f"{name} table", partial(_log_made, wandb_run, name, make, run))
     if "prune" in stages:
         for name, plot in _plots(run):
-            guarded(f"{name} plot", lambda name=name, plot=plot: wandb_run.log({name: plot()}))  # type: ignore[misc]
+            guarded(f"{name} plot", partial(_log_plot, wandb_run, name, plot))
     if figures:
         guarded("figures", lambda: wandb_run.log(_images(figures)))
 
@@ -103,6 +102,14 @@ def guarded(what: str, work: Callable[[], Any]) -> None:
     except Exception as error:  # a service's failure, of whatever kind, must not cost a run
         _log.warning("W&B: %s not logged: %s: %s", what, type(error).__name__, error)
         _log.debug("W&B: %s", what, exc_info=True)
+
+
+def _log_made(wandb_run: Any, name: str, make: Callable[[RunFiles], _Table], run: RunFiles) -> None:
+    _log_table(wandb_run, name, make(run))
+
+
+def _log_plot(wandb_run: Any, name: str, plot: Callable[[], Any]) -> None:
+    wandb_run.log({name: plot()})
 
 
 def _log_table(wandb_run: Any, name: str, frame: _Table) -> None:
@@ -147,7 +154,7 @@ def _rankings(run: RunFiles) -> _Table:
     table = run.rankings
     table = table[table["draw"] == 0] if "draw" in table else table
     wide = table.pivot_table(index="gene", columns="ranking", values="rank", sort=False)
-    main = run.ranking_name if run.ranking_name in wide else wide.columns[0]
+    main = str(run.ranking_name if run.ranking_name in wide else wide.columns[0])
     wide = wide.sort_values(main, kind="stable").head(_GENE_ROWS)
     return wide[[main, *(c for c in wide.columns if c != main)]].reset_index()
 
@@ -169,7 +176,7 @@ def _plots(run: RunFiles) -> Iterator[tuple[str, Callable[[], Any]]]:
     if run.retrained is not None:
         tables["retrained"] = mean_curves(run.retrained, "metric")
     for name, table in tables.items():
-        yield f"plots/{name}", lambda name=name, table=table: _lines(name, table)  # type: ignore[misc]
+        yield f"plots/{name}", partial(_lines, name, table)
 
 
 def _lines(name: str, table: pd.DataFrame) -> Any:
