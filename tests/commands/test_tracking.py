@@ -15,7 +15,6 @@ from gradgene.commands.binding import bind
 from gradgene.commands.groups import conf_dir
 from gradgene.commands.tracking import check_loggers, tracked
 from gradgene.errors import ConfigError
-from gradgene.lit import SafeLogger
 from tests.wandb_files import nobody, offline_runs
 
 STUDY = {
@@ -85,12 +84,11 @@ def test_a_setting_that_nobody_takes_is_refused(override: str, message: str) -> 
 class Work:
     """As much of a run's folder as a tracker needs."""
 
-    METRICS: ClassVar = {"prune": ("pruning/",)}
+    METRICS: ClassVar[dict[str, tuple[str, ...]]] = {"prune": ("pruning/",)}
 
     def __init__(self, folder: Path, logger: dict[str, Any]) -> None:
         self.cfg = OmegaConf.create({"logger": logger, "study": {"name": "tiny"}})
-        self.folder = folder
-        self.loggers: list[SafeLogger] = []
+        self.folder, self.loggers = folder, []  # type: ignore[var-annotated]
         self.checkpoint = folder / "no.ckpt"
         (folder / "metrics.json").write_text('{"pruning/chance": 0.5}')
 

@@ -15,8 +15,7 @@ class Inner(Logger):
 
     def __init__(self, broken: bool = False) -> None:
         super().__init__()
-        self.broken = broken
-        self.kept: list[Any] = []
+        self.broken, self.kept = broken, list[tuple[Any, ...]]()
 
     @property
     def name(self) -> str:

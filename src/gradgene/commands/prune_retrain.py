@@ -158,9 +158,8 @@ def _retrained(
 
 def _smaller(work: Workspace, folder: Path, keep_g: np.ndarray) -> Workspace:
     """A workspace of the same configuration in its own folder, on cells without some genes."""
-    again = Workspace(
-        work.cfg.copy(), folder
-    )  # seeds everything, as the study's own training began
+    # Seeds everything, as the study's own training began.
+    again = Workspace(work.cfg.copy(), folder)
     data: CellDataModule = copy(work.data)
     assert data.cells is not None  # set up by the workspace
     data.cells = without_genes(data.cells, keep_g)

@@ -53,7 +53,7 @@ def best_validation(run: RunFiles) -> dict[str, float]:
     history = run.history
     if history is None or "val/loss" not in history or history["val/loss"].isna().all():
         return {}
-    row = history.loc[[history["val/loss"].idxmin()]].iloc[0]
+    row = history.iloc[int(history["val/loss"].argmin())]
     return _numbers({str(k): v for k, v in row.items() if str(k).startswith("val/")})
 
 

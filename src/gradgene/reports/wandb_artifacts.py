@@ -17,6 +17,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,8 +104,8 @@ class Piece:
             with artifact.new_file("dataset.json") as stream:
                 json.dump(dict(self.facts), stream, indent=1, sort_keys=True)
         for name, file in self.files.items():
-            policy: Literal[mutable, immutable]
-            policy = "mutable" if copied and self.kind != "checkpoint" else "immutable"
+            lasts = not copied or self.kind == "checkpoint"
+            policy: Literal["mutable", "immutable"] = "immutable" if lasts else "mutable"
             artifact.add_file(str(file.resolve()), name=name, policy=policy, skip_cache=True)
         return artifact
 
@@ -137,19 +138,17 @@ def log_lineage(
         # Weights and tables of others are not uploaded as an input: their own run logs them.
         wandb_run.use_artifact(artifact if piece.facts else f"{piece.name}:latest")
 
+    def make(piece: Piece) -> None:
+        wandb_run.log_artifact(piece.artifact(copied=True, **facts, lineage=lineage))
+
     for piece in inputs:
         if piece.files or piece.facts:
-            guarded(f"{piece.kind} as input", lambda piece=piece: use(piece))  # type: ignore[misc]
+            guarded(f"{piece.kind} as input", partial(use, piece))
     note = {"lineage": lineage}
     guarded("lineage", lambda: wandb_run.config.update(note, allow_val_change=True))
     for piece in outputs:
         if piece.files:
-            guarded(
-                f"{piece.kind} artifact",
-                lambda piece=piece: wandb_run.log_artifact(  # type: ignore[misc]
-                    piece.artifact(copied=True, **facts, lineage=lineage)
-                ),
-            )
+            guarded(f"{piece.kind} artifact", partial(make, piece))
 
 
 def draw_lineage(api: Any, path: str, group: str) -> int:

@@ -90,7 +90,7 @@ def log_content(
         guarded(f"{name} table", partial(_log_made, wandb_run, name, make, run))
     if "prune" in stages:
         for name, plot in _plots(run):
-            guarded(f"{name} plot", lambda name=name, plot=plot: wandb_run.log({name: plot()}))  # type: ignore[misc]
+            guarded(f"{name} plot", partial(_log_plot, wandb_run, name, plot))
     if figures:
         guarded("figures", lambda: wandb_run.log(_images(figures)))
 
@@ -104,10 +104,12 @@ def guarded(what: str, work: Callable[[], Any]) -> None:
         _log.debug("W&B: %s", what, exc_info=True)
 
 
-def _log_made(
-    wandb_run: Any, name: str, make: Callable[[RunFiles], pd.DataFrame | None], run: RunFiles
-) -> None:
+def _log_made(wandb_run: Any, name: str, make: Callable[[RunFiles], _Table], run: RunFiles) -> None:
     _log_table(wandb_run, name, make(run))
+
+
+def _log_plot(wandb_run: Any, name: str, plot: Callable[[], Any]) -> None:
+    wandb_run.log({name: plot()})
 
 
 def _log_table(wandb_run: Any, name: str, frame: _Table) -> None:
@@ -174,7 +176,7 @@ def _plots(run: RunFiles) -> Iterator[tuple[str, Callable[[], Any]]]:
     if run.retrained is not None:
         tables["retrained"] = mean_curves(run.retrained, "metric")
     for name, table in tables.items():
-        yield f"plots/{name}", lambda name=name, table=table: _lines(name, table)  # type: ignore[misc]
+        yield f"plots/{name}", partial(_lines, name, table)
 
 
 def _lines(name: str, table: pd.DataFrame) -> Any:
