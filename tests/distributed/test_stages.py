@@ -193,6 +193,7 @@ def test_a_failure_ends_all_with_its_exit_code(
     assert not (folder / ".failed.json").exists()
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_ctrl_c_ends_all(cells: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = started(["-m", "gradgene", *line("study", cells, folder, "finetune.max_epochs=500")])
