@@ -222,7 +222,11 @@ def test_a_sweep_of_processes_that_python_starts(
     cells: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "sweep"
-    more = ("trainer=ddp_spawn_cpu", "study.baseline=control,nobody")
+    more = (
+        "trainer=ddp_spawn_cpu",
+        "study.baseline=control,nobody",
+        "hydra.sweep.subdir=${hydra:job.num}",
+    )
     assert main([*line("train", cells, folder, *more), "-m"]) == 2
     said = capfd.readouterr()
     assert said.out.count("held-out cells: balanced accuracy") == 1
