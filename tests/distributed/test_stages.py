@@ -193,6 +193,7 @@ def test_a_failure_ends_all_with_its_exit_code(
     assert not (folder / ".failed.json").exists()
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_ctrl_c_ends_all(cells: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = started(["-m", "gradgene", *line("study", cells, folder, "finetune.max_epochs=500")])
@@ -221,7 +222,11 @@ def test_a_sweep_of_processes_that_python_starts(
     cells: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "sweep"
-    more = ("trainer=ddp_spawn_cpu", "study.baseline=control,nobody")
+    more = (
+        "trainer=ddp_spawn_cpu",
+        "study.baseline=control,nobody",
+        "hydra.sweep.subdir=${hydra:job.num}",
+    )
     assert main([*line("train", cells, folder, *more), "-m"]) == 2
     said = capfd.readouterr()
     assert said.out.count("held-out cells: balanced accuracy") == 1
