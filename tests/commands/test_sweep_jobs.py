@@ -86,7 +86,9 @@ def test_of_two_failures_both_are_told_and_the_others_are_done(sweep, conf):
         ("2", "failed", ""),
         ("3", "done", "6.0"),
     ]
-    assert rows[0]["error"] == "study.match_on: no pairs" and rows[2]["error"] == "ValueError: a bug"
+    assert (
+        rows[0]["error"] == "study.match_on: no pairs" and rows[2]["error"] == "ValueError: a bug"
+    )
     assert rows[1]["overrides"] == "study.seed=5" and rows[1]["folder"] == "study.seed=5"
     assert float(rows[1]["seconds"]) >= 0 and rows[0]["folder"] == ""
     assert "2 of 4 jobs done, 2 failed" in out and "job 3, study.seed=6: 6" in out
@@ -115,7 +117,11 @@ def test_ctrl_c_tells_what_is_there(sweep, conf):
     code, out, err = sweep("study.seed=5,4,6")
     assert code == 130 and err.endswith("resumes\n")
     assert "1 of 3 jobs done, 2 failed" in out
-    assert [row["error"] for row in jobs(conf.parent / "runs/toy")] == ["", "interrupted", NOT_STARTED]
+    assert [row["error"] for row in jobs(conf.parent / "runs/toy")] == [
+        "",
+        "interrupted",
+        NOT_STARTED,
+    ]
 
 
 def test_a_dry_run_leaves_no_table(sweep, conf):
@@ -179,9 +185,7 @@ def test_refusals(sweep, conf, capsys, words, says):
 
 
 def test_a_launcher_that_is_not_installed_names_the_extra(sweep, monkeypatch):
-    monkeypatch.setitem(
-        hydra_errors._PLUGINS, "absent", ("hydra-absent-launcher", "clusters")
-    )
+    monkeypatch.setitem(hydra_errors._PLUGINS, "absent", ("hydra-absent-launcher", "clusters"))
     code, _, err = sweep("study.seed=5,6", "hydra/launcher=absent")
     assert code == 2 and err.count("\n") == 1
     assert "needs hydra-absent-launcher" in err and "pip install 'gradgene[clusters]'" in err

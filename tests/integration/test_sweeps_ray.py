@@ -21,9 +21,9 @@ def test_jobs_on_ray_train_and_one_that_fails_stops_no_other(tmp_path: Path) -> 
     line = words(cells, Path("sweep"), "finetune.max_epochs=1", "data.holdout_donors=0.3,[nobody]")
     # Neither figures about its use go to Ray's makers nor a key into the home folder.
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    more = ["hydra/launcher=ray", "sweep.objective=val/loss"]
     done = subprocess.run(
-        [sys.executable, "-m", "gradgene", "train", "-m", *line, "hydra/launcher=ray"]
-        + ["sweep.objective=val/loss", "+hydra.launcher.ray.init.num_cpus=2"],
+        [sys.executable, "-m", "gradgene", "train", "-m", *line, *more],
         cwd=tmp_path,
         env={**os.environ, **quiet},
         capture_output=True,

@@ -96,7 +96,11 @@ class _Task:
             said = " ".join(str(error).split()) or type(error).__name__
             users = isinstance(error, GradgeneError)
             trace = "" if users else "".join(traceback.format_exception(error))
-            note("failed", error=said if users else f"{type(error).__name__}: {said}", traceback=trace)
+            note(
+                "failed",
+                error=said if users else f"{type(error).__name__}: {said}",
+                traceback=trace,
+            )
             name = f"job {job.num} ({job.override_dirname})"
             print(f"gradgene: {name} failed: {said}", file=sys.stderr)
             return None  # no figure, which a search takes for a failed trial
@@ -196,7 +200,9 @@ def _explained(error: Exception, line: Line) -> Exception:
 @contextlib.contextmanager
 def _outcomes(plan: Plan, dry_run: bool) -> Iterator[Outcomes]:
     """Where jobs note what became of them; a dry run leaves nothing."""
-    with tempfile.TemporaryDirectory() if dry_run else contextlib.nullcontext(plan.folder) as folder:
+    with (
+        tempfile.TemporaryDirectory() if dry_run else contextlib.nullcontext(plan.folder) as folder
+    ):
         outcomes = Outcomes(Path(folder) / ".jobs")
         outcomes.forget()
         yield outcomes

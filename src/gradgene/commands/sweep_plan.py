@@ -96,7 +96,9 @@ def refuse_without_sweep(overrides: Sequence[str]) -> None:
         if key == "hydra.mode":
             raise ConfigError("is set by -m", where=override, fix="add -m for a sweep")
         if key == "sweep" and value != "null":
-            raise ConfigError("is for many jobs, and one was asked for", where=override, fix="add -m")
+            raise ConfigError(
+                "is for many jobs, and one was asked for", where=override, fix="add -m"
+            )
 
 
 def _refuse_sweep_of_sweeps(given: Sequence[Override]) -> None:
@@ -216,7 +218,7 @@ def _check_search(objective: str | None) -> str:
             fix=fix,
         )
     if not objective.startswith("val/"):
-        return f"caution: {objective} is not of validation cells; what is chosen by it looks good on it"
+        return f"caution: {objective} is not of validation cells, so the best value flatters"
     return ""
 
 
