@@ -83,9 +83,8 @@ def test_pruning_stands_on_the_attributions_of_the_same_sweep(cells_file, tmp_pa
     assert attributed[0] == "attribution=deeplift,baseline=cell_state"
     for name in attributed:
         assert [done["stage"] for done in progress(folder / name)] == ["attribute", "prune"]
-    methods = {
-        pd.read_parquet(folder / f / "attributions/genes.parquet").method[0] for f in attributed
-    }
+    tables = [pd.read_parquet(folder / name / "attributions/genes.parquet") for name in attributed]
+    methods = {str(method) for table in tables for method in table["method"]}
     assert methods == {"deeplift", "grad_x_delta"}
 
 

@@ -83,7 +83,7 @@ def plan_sweep(line: Line) -> Plan:
     jobs, names = _jobs(varied), _names(master, varied)
     _check_jobs(line, jobs, names)
     _check_launcher(master)
-    facts = SweepFacts(**OmegaConf.to_container(master.sweep, resolve=True))
+    facts = SweepFacts(master.sweep.objective, master.sweep.direction)
     caution = _check_search(facts.objective) if searching else ""
     own = tuple(tuple(word for word in job if not word.startswith("hydra")) for job in jobs)
     return Plan(_folder(master, varied), None if searching else own, names, facts, caution)
