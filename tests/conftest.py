@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import uuid
@@ -66,6 +67,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         torch = pytest.importorskip("torch")
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
+    if item.get_closest_marker("ray") and importlib.util.find_spec("ray") is None:
+        pytest.skip("needs gradgene[ray], which has an environment of its own: make test-ray")
     if item.get_closest_marker("network") and os.environ.get("GRADGENE_NETWORK") != "1":
         pytest.skip("reaches the internet: set GRADGENE_NETWORK=1")
 

@@ -25,7 +25,7 @@ from gradgene.commands.sweep_jobs import (
 TOY = "experiment=toy"
 #: A command that ends as its seed says, in whatever process it runs.
 COMMAND = '''"""Ends as its seed says."""
-import json, os, signal
+import json, os, signal, time
 from gradgene.errors import PairError
 
 
@@ -36,6 +36,9 @@ def run(cfg, options, output_dir):
     if seed == 2:
         raise ValueError("a bug")
     if seed == 3:
+        other = output_dir.parent / ".jobs" / "0.json"
+        while not (other.is_file() and '"done"' in other.read_text()):
+            time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGKILL)
     if seed == 4:
         raise KeyboardInterrupt
@@ -207,7 +210,7 @@ def test_jobs_in_other_processes_end_alike(sweep, conf, launcher):
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_a_job_that_is_killed_is_told(sweep, conf, launcher):
-    more = ("hydra.launcher.n_jobs=1",) if launcher == "joblib" else ()
+    more = ("hydra.launcher.n_jobs=2",) if launcher == "joblib" else ()
     code, out, err = sweep("study.seed=5,3", f"hydra/launcher={launcher}", *more)
     assert code == 1 and "1 of 2 jobs done, 1 failed" in out
     assert [row["error"] for row in jobs(conf.parent / "runs/toy")] == ["", ENDED_SILENTLY]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ N_JOBS = {
 }
 
 
+@lru_cache
 def plan(name: str, *more: str) -> Plan:
     """The sweep of a leaf with what it needs besides; `more` comes last on the line."""
     words = MORE.get(name, ("experiment=demo",))

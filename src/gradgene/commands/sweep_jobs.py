@@ -1,4 +1,4 @@
-"""What became of the jobs of a sweep: each writes its own outcome, the end tells them all.
+"""What became of the jobs of a sweep: each notes its own end, the sweep reads and tells them all.
 
 A launcher may run a job in this process, in another or on another machine, and a job may be killed
 before it can say anything. So nothing is kept in memory: every job has a file in the folder of the

@@ -84,8 +84,7 @@ def plan_sweep(line: Line) -> Plan:
     jobs, names = _jobs(varied), _names(master, varied)
     _check_jobs(line, jobs, names)
     _check_launcher(master)
-    told: Any = OmegaConf.to_container(master.sweep, resolve=True)
-    facts = SweepFacts(**told)
+    facts = SweepFacts(master.sweep.objective, master.sweep.direction)
     caution = _check_search(facts.objective) if searching else ""
     own = tuple(tuple(word for word in job if not word.startswith("hydra")) for job in jobs)
     return Plan(_folder(master, varied), None if searching else own, names, facts, caution)
@@ -220,7 +219,7 @@ def _check_search(objective: str | None) -> str:
             fix=fix,
         )
     if not objective.startswith("val/"):
-        return f"caution: {objective} is not of validation cells, and what is chosen by it looks too good"
+        return f"caution: {objective} is not of validation cells, so the best value flatters"
     return ""
 
 
