@@ -128,7 +128,11 @@ def test_new_leaves_and_groups_are_completed_by_being_there(conf):
     assert found.leaves is not None
     assert found.leaves["sweep"] == ("seeds",) and found.leaves["hydra/launcher"] == ("slurm",)
     assert "attribution.what" in found.keys and "study.filters" in found.keys
-    assert not [key for key in found.keys if "_target_" in key or key.startswith("sweep")]
+    assert not [key for key in found.keys if "_target_" in key]
+    assert {k for k in found.keys if k.startswith("sweep")} == {
+        "sweep.objective",
+        "sweep.direction",
+    }
 
 
 def test_the_command_prints_the_script_and_nothing_else(capsys):

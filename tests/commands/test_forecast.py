@@ -32,7 +32,10 @@ def told(done: tuple[str, ...], **stages: Forecast) -> str:
     """What is printed about these stages."""
     out = io.StringIO()
     work = SimpleNamespace(
-        console=Console(file=out, width=100), is_done=done.__contains__, folder=Path("runs/x")
+        console=Console(file=out, width=100),
+        is_done=done.__contains__,
+        folder=Path("runs/x"),
+        in_cache="pretrain".__eq__,
     )
     tell_stages(work, {k: lambda _, f=f: f for k, f in stages.items()}, "a report")  # type: ignore[arg-type, misc]
     return out.getvalue()
@@ -47,11 +50,13 @@ def row(said: str, stage: str) -> list[str]:
 def test_stages_their_states_and_totals():
     said = told(
         ("train",),
+        pretrain=Forecast("never asked for either"),
         train=Forecast("never asked for", Estimate(1e9, 1e9)),
         attribute=Forecast("6 pairs", Estimate(100, 500), "the tables"),
         prune=Forecast("20 orders", Estimate(50, 2048)),
         evaluate=Forecast("sanity"),
     )
+    assert row(said, "pretrain") == ["pretrain", "in the cache", "", "", ""]
     assert row(said, "train") == ["train", "done", "", "", ""]
     assert row(said, "attribute") == ["attribute", "to do", "6 pairs", "2 min", "500 MB"]
     assert row(said, "evaluate") == ["evaluate", "to do", "sanity", "not estimated", ""]

@@ -37,7 +37,7 @@ CFG = OmegaConf.create({"trainer": {"devices": 1}})
 
 
 def test_a_run_says_what_decides_its_result(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"abstract method '?key"):
+    with pytest.raises(TypeError, match=r"abstract methods? .*key"):
         Keyless(CFG, tmp_path)  # type: ignore[abstract]
 
 

@@ -151,7 +151,8 @@ def predict_cuts(
     first, which = cells.distinct(cuts)
     masked, _ = mask_category(cells.tokens, model.vocabulary, category)
     cells, cuts = replace(cells, tokens=masked), cuts.take(first)
-    parts, progress = _parts(cells, cuts, batch_tokens, progress), progress or Nothing()
+    parts = _parts(cells, cuts, batch_tokens, progress)
+    progress = Nothing() if progress is None else progress
     distinct_vc = np.empty((len(cuts), n_labels), dtype=np.float32)
     for part in parts:
         if part.known_vc is not None:
