@@ -43,6 +43,8 @@ PACKAGES = (
     "torchmetrics",
     "wandb",
 )
+#: What decides numbers besides, and is not worth a line in every provenance.
+MORE = ("numpy", "pandas", "scikit-learn", "scipy")
 
 
 def settings_hash(settings: Mapping[str, Any] | list[Any]) -> str:
@@ -62,10 +64,11 @@ def file_hash(file: Path) -> str:
 
 @cache
 def program_hash() -> str:
-    """Twelve hex digits that change with the version of this program, its source, and torch."""
+    """Twelve hex digits that change with this program, its source, and what it reckons with."""
     root = Path(__file__).parent
     sources = {str(f.relative_to(root)): file_hash(f) for f in sorted(root.rglob("*.py"))}
-    return settings_hash([__version__, torch.__version__, sources])
+    packages = {name: metadata.version(name) for name in (*PACKAGES, *MORE) if name != "wandb"}
+    return settings_hash([__version__, sources, packages])
 
 
 def provenance(

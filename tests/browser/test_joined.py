@@ -36,7 +36,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sweep / "jobs.csv", index=False
     )
     assert main(["report", str(sweep)]) == 0
-    return sweep / "report.html"
+    return sweep / "sweep.html"
 
 
 def test_runs_are_sorted_by_any_column(visit: Visit, page_file: Path) -> None:

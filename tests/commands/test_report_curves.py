@@ -166,7 +166,7 @@ def test_a_sweep_is_drawn_into_its_folder(
         assert main(["report", *map(str, sorted(sweep.iterdir()))]) == 0
         assert str(sweep / "pruning.png") in capsys.readouterr().out
     assert "<svg" in (sweep / "pruning.svg").read_text()
-    assert "attribution%3Dgim" not in (sweep / "report.html").read_text()  # no report to lead to
+    assert "attribution%3Dgim" not in (sweep / "sweep.html").read_text()  # no report to lead to
     assert (sweep / "runs.csv").is_file()
     out = tmp_path / "tables"
     assert main(["report", *folders, f"out={out}"]) == 0
@@ -176,7 +176,7 @@ def test_a_sweep_is_drawn_into_its_folder(
         "pruning.png",
         "pruning.svg",
         "rankings.csv",
-        "report.html",
+        "sweep.html",
         "runs.csv",
     }
     assert set(pd.read_csv(out / "pruning.csv")["ranking"]) == {"gim", "ig", "random"}

@@ -59,8 +59,8 @@ def test_a_sweep_becomes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[st
     table.to_csv(sweep / "jobs.csv", index=False)
     assert main(["report", str(sweep)]) == 0
     said = capsys.readouterr().out
-    assert "3 runs" in said and (sweep / "report.html").as_uri() in said
-    page = (sweep / "report.html").read_text()
+    assert "3 runs" in said and (sweep / "sweep.html").as_uri() in said
+    page = (sweep / "sweep.html").read_text()
     assert "3 runs, which differ in method (deeplift, gim, random)." in page
     assert "1 of 4 jobs failed" in page and "&lt;b&gt;out of luck&lt;/b&gt;" in page
     assert f"gradgene report {sweep}" in page
@@ -72,7 +72,7 @@ def test_a_sweep_becomes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (sweep / "0" / "report.html").write_text("")
     out = tmp_path / "else where"
     assert main(["report", str(sweep), f"out={out}"]) == 0
-    assert 'href="../sweep/0/report.html"' in (out / "report.html").read_text()
+    assert 'href="../sweep/0/report.html"' in (out / "sweep.html").read_text()
 
 
 def test_the_objective_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,6 +85,6 @@ def test_the_objective_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (sweep / "multirun.yaml").write_text("")
     assert main(["report", str(sweep)]) == 0
     assert "agreement of the runs" in capsys.readouterr().out
-    page = (sweep / "report.html").read_text()
+    page = (sweep / "sweep.html").read_text()
     assert "The lowest test/balanced_accuracy is 0.8, of slow." in page
     assert "finetune.rate" in page

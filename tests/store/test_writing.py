@@ -21,6 +21,7 @@ from gradgene.store import (
     write_json,
     write_parquet,
 )
+from gradgene.store.writing import HOST
 
 
 def names(folder: Path) -> list[str]:
@@ -163,10 +164,11 @@ def test_a_full_disk_leaves_no_probe(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    left = tmp_path / f".a[1].json.{gone.pid}.tmp"
-    writing = tmp_path / f".a[1].json.{os.getppid()}.tmp"  # of a process that is still there
-    other = tmp_path / f".b.json.{gone.pid}.tmp"
-    for file in (left, writing, other):
+    left = tmp_path / f".a[1].json.{HOST}.{gone.pid}.tmp"
+    writing = tmp_path / f".a[1].json.{HOST}.{os.getppid()}.tmp"  # of a process that is still there
+    other = tmp_path / f".b.json.{HOST}.{gone.pid}.tmp"
+    elsewhere = tmp_path / f".a[1].json.elsewhere.{gone.pid}.tmp"
+    for file in (left, writing, other, elsewhere):
         file.write_text("{")
     write_json({}, tmp_path / "a[1].json")
-    assert not left.exists() and writing.exists() and other.exists()
+    assert not left.exists() and writing.exists() and other.exists() and elsewhere.exists()

@@ -68,7 +68,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
             tell_plan(work, arranged_pairs(work), {}, table=True)
             tell_stages(work, {"attribute": forecast_attribution})
             return
-        work.fetch("train")
+        work.fetch_before("attribute")
         work.write_provenance()
         work.stage("attribute", attribute)
 

@@ -89,12 +89,12 @@ def write_plan(work: Workspace, parts: Parts, found: Estimates) -> None:
             "n_pairs": len(plans[split]),
             "batch_tokens": tokens[method],
         }
+        one["key"] = attribution_key(work)
         if estimate is None:
             one["from_cache"] = True
         else:
             one["estimated_seconds"] = round(estimate.seconds, 3)
             one["estimated_peak_mb"] = round(estimate.peak_mb)
-            one["key"] = attribution_key(work)
     write_json(told, folder / "plan.json")
     plan = plans["test"]
     work.add_metrics({"pairs/n_pairs": len(plan), "pairs/n_skipped": plan.n_skipped})
@@ -190,7 +190,9 @@ def _kept_estimates(work: Workspace) -> Estimates:
     told = json.loads(file.read_text()) if file.is_file() else {}
     key = attribution_key(work)
     return {
-        (method, split): Estimate(one["estimated_seconds"], one["estimated_peak_mb"])
+        (method, split): None
+        if one.get("from_cache")
+        else Estimate(one["estimated_seconds"], one["estimated_peak_mb"])
         for method, splits in told.items()
         for split, one in splits.items()
         if one.get("key") == key

@@ -39,7 +39,6 @@ from gradgene.lit.distributed import gathered
 from gradgene.lit.pairs import PER_CELL
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BaselineStrategy, PairPlan
-from gradgene.provenance import program_hash, settings_hash
 from gradgene.pruning import RankingChoice
 from gradgene.store import PairShardWriter, merge_manifests
 
@@ -249,7 +248,7 @@ def clear_progress(work: Workspace, *, finished: bool) -> None:
 
 def attribution_key(work: Workspace) -> str:
     """What kept estimates are of: the settings, the very weights, and the program."""
-    return settings_hash([work.key("attribute"), work.weights_hash(), program_hash()])
+    return work.address("attribute")
 
 
 def attributed_before(

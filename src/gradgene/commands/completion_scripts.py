@@ -50,7 +50,7 @@ Commands = Mapping[str, Words]
 BASH = r"""# Completion of gradgene for bash, as printed by `gradgene completion bash`.
 _gradgene() {
     local line="${COMP_LINE:0:COMP_POINT}" IFS=$' \t\n'
-    local word="${line##*[[:space:]]}" before="" cut="" mark="" value="" listed="" path=""
+    local word="${line##*[[:space:]]}" before="" cut="" mark="" value="" ending="" listed="" path=""
     local options="" words="" starts="" keys="" leaves="" paths="" files="" end=" "
     local found=() given=()
     read -r -a given <<< "$line"
@@ -84,7 +84,8 @@ _gradgene() {
         if [[ -n $files ]]; then
             while IFS= read -r value; do
                 [[ -n $value ]] || continue
-                [[ -d $value ]] && value="$value/" || value="$value "
+                [[ -d $value ]] && ending="/" || ending=" "
+                printf -v value "%q$ending" "$value"
                 found+=("${word%"$path"}$value")
             done < <(compgen -f -- "$path")
         fi

@@ -38,7 +38,10 @@ class Contents:
         """Hash of a file, or of the names and hashes of all files in a folder; None for neither."""
         place = Path(path).expanduser().resolve()
         inside = _inside(place)
-        stats = {name: file.stat() for name, file in inside.items()}
+        try:
+            stats = {name: file.stat() for name, file in inside.items()}
+        except FileNotFoundError:  # deleted just now
+            return None
         if not stats:
             return None
         looks = settings_hash(
@@ -67,7 +70,8 @@ class Contents:
     def _note(self, place: Path, looks: str, found: str) -> None:
         self._noted[str(place)] = looks, found
         file = self._file(place)
-        if file is None:
+        # A cache begins with something to keep, and not with a dry run.
+        if file is None or self.folder is None or not self.folder.parent.is_dir():
             return
         try:
             write_json({"path": str(place), "looks": looks, "sha256": found}, file)

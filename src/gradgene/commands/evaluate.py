@@ -45,7 +45,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
         if options.dry_run:
             tell_stages(work, {"evaluate": forecast_evaluation})
             return
-        work.fetch("train", "attribute", "prune")
+        work.fetch_before("evaluate")
         work.write_provenance()
         work.stage("evaluate", evaluate)
         if work.is_main:

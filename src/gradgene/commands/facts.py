@@ -122,8 +122,14 @@ class SweepFacts:
     objective
         Name of a figure in `metrics.json`, or null.
     direction
-        Whether more of it is better.
+        Whether more of it is better; null for what its name says: less of a loss or an error is.
     """
 
     objective: str | None = None
-    direction: Literal["maximize", "minimize"] = "maximize"
+    direction: Literal["maximize", "minimize"] | None = None
+
+    @property
+    def towards(self) -> Literal["maximize", "minimize"]:
+        """Which way is better."""
+        falls = (self.objective or "").rpartition("/")[2].startswith(("loss", "ece", "infidelity"))
+        return self.direction or ("minimize" if falls else "maximize")

@@ -142,7 +142,13 @@ def run(command: Run, command_line: CommandLine, conf: Path, root: str = "config
     task = _Task(command, options, line, _as_given(command_line), Path.cwd())
     words = (*command_line.flags, *overrides)
     asking = any(flag.startswith(_ASKING) for flag in command_line.flags)
-    if line.multirun and not asking:
+    if line.multirun and asking:
+        raise ConfigError(
+            "shows one configuration, and -m asks for many",
+            where=command_line.flags[0],
+            fix="leave out -m, and give every key one value",
+        )
+    if line.multirun:
         _sweep(task, words)
         return
     if not asking:
@@ -177,8 +183,9 @@ def _sweep(task: _Task, words: Sequence[str]) -> None:
         console.print(f"[yellow]{plan.caution}[/]")
     with _outcomes(plan, task.options.dry_run) as outcomes:
         broke: Exception | None = None
+        pinned = plan.pinned_in(outcomes.folder.parent)
         try:
-            _hydra(replace(task, outcomes=outcomes), (*words, *plan.pinned))
+            _hydra(replace(task, outcomes=outcomes), (*words, *pinned))
         except KeyboardInterrupt:
             _end(outcomes, plan, task, console)
             raise
@@ -189,7 +196,7 @@ def _sweep(task: _Task, words: Sequence[str]) -> None:
         verdict = _verdict(_end(outcomes, plan, task, console), outcomes)
     if verdict is not None:
         raise verdict
-    if broke is not None:
+    if broke is not None and not task.options.dry_run:  # a search finds no figures in a dry run
         raise broke
 
 
@@ -212,7 +219,7 @@ def _end(outcomes: Outcomes, plan: Plan, task: _Task, console: Console) -> list[
     """Print the table of all jobs and write it beside them."""
     final = outcomes.final(plan.jobs)
     if final:
-        tell(final, plan.facts.objective, plan.facts.direction, console)
+        tell(final, plan.facts.objective, plan.facts.towards, console)
         if not task.options.dry_run:
             console.print(f"jobs:    {write_csv(final, plan.folder)}", highlight=False)
     return final

@@ -41,7 +41,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
             stand_in(work)
             tell_stages(work, {"prune": forecast_pruning})
             return
-        work.fetch("train", "attribute")
+        work.fetch_before("prune")
         work.write_provenance()
         work.stage("prune", prune_genes)
 

@@ -12,7 +12,6 @@ import numpy as np
 from gradgene.commands.progress import with_bar
 from gradgene.commands.workspace import Workspace
 from gradgene.lit import rank_and_world
-from gradgene.provenance import program_hash, settings_hash
 from gradgene.store import atomic_path
 
 __all__ = ["PieceFiles", "Share"]
@@ -28,9 +27,8 @@ class PieceFiles:
     """
 
     def __init__(self, work: Workspace) -> None:
-        key = settings_hash([work.key("prune"), work.weights_hash(), program_hash()])
         self.parent = work.folder / "pruning" / ".progress"
-        self.folder = self.parent / key[:16]
+        self.folder = self.parent / work.address("prune")
         self.cache = work.cache
         # What besides its name decides a piece that other runs may have.
         self.of = (work.weights_hash(), work.facts.target, work.device)

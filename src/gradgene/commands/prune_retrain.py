@@ -25,6 +25,7 @@ from gradgene.checkpoints import PretrainedModel, load_checkpoint
 from gradgene.commands.binding import build
 from gradgene.commands.prune_controls import main_ranking, wanted_controls
 from gradgene.commands.train import fit
+from gradgene.commands.train_batches import TrainingBatches
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError
 from gradgene.lit import CellDataModule
@@ -134,7 +135,7 @@ def _retrained(
     key = settings_hash([work.key("train"), np.packbits(keep_g).tobytes().hex()])
     folder = work.folder / "pruning" / "retrain" / key[:16]
     file = folder / "judged.parquet"
-    address = work.cache.address("retrained", key, work.device)
+    address = work.cache.address("retrained", key, work.device, work.n_processes)
 
     def waits() -> None:
         work.console.print("another job is training without these genes, waiting for it")
@@ -145,14 +146,15 @@ def _retrained(
         if work.company.agreed(file.is_file()):
             return pd.read_parquet(file) if work.is_main else None
         again = _smaller(work, folder, keep_g)
-        fit(again)
+        batches = fit(again)
         if not work.is_main:
             return None
         model = load_checkpoint(again.checkpoint).model.to(work.device)
         found = _judge(work, settings, model, again.data)
         write_parquet(found, file)
         shutil.rmtree(folder / "checkpoints")
-        work.cache.keep(address, folder, [file])
+        if batches == TrainingBatches.of(again):  # and not what fitted into this memory
+            work.cache.keep(address, folder, [file])
     return found
 
 

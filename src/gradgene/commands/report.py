@@ -3,7 +3,7 @@
 gradgene report RUN
     Figures and report.html again.
 gradgene report SWEEP
-    The runs of a sweep (the folder that `gradgene study -m …` wrote) on one page, report.html in
+    The runs of a sweep (the folder that `gradgene study -m …` wrote) on one page, sweep.html in
     that folder, with tables and figures beside it. `gradgene report SWEEP/*` does the same.
 gradgene report RUN RUN … [out=FILE.csv|FILE.parquet|FOLDER] [figure=FILE.png|FILE.svg]
     Figures of each run and medians over runs. Where the runs hold out three donors or more between

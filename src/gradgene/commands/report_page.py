@@ -9,6 +9,7 @@ from textwrap import wrap
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gradgene.commands.facts import SweepFacts
 from gradgene.commands.report_curves import over_repeats, run_labels, run_settings
 from gradgene.commands.report_sweep import Sweep
 from gradgene.plotting import faithfulness_measures, pruning_orders, ranking_agreement
@@ -34,7 +35,7 @@ def write_page(
     folder: Path,
     command: str,
 ) -> Path:
-    """Write figures and `report.html` of several runs into `folder`; gives the page.
+    """Write figures and `sweep.html` of several runs into `folder`; gives the page.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def write_page(
         command=command,
         title="" if sweep.folder is None else sweep.folder.resolve().name,
         objective=objective,
-        direction=str(about.get("direction") or "maximize"),
+        direction=SweepFacts(about.get("objective"), about.get("direction")).towards,
         jobs=sweep.jobs,
         rankings=tables["rankings"],
         agreement=tables["agreement"],

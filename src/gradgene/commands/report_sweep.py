@@ -14,6 +14,8 @@ __all__ = ["Sweep", "find_sweep"]
 
 #: What Hydra, and what we, leave in the folder of a sweep.
 MARKS = ("multirun.yaml", "jobs.csv")
+#: Folders in that of a run.
+OF_A_RUN = ("attributions", "checkpoints", "evaluation", "figures", "pruning", "wandb")
 NEEDED = ("job", "overrides", "folder", "status")
 
 
@@ -29,19 +31,24 @@ class Sweep:
 def find_sweep(words: Sequence[str]) -> Sweep | None:
     """The runs that `words` name, or None where they name a single run.
 
-    One folder of a sweep stands for the runs in it. Of several folders, those of jobs that failed
-    are left out: `jobs.csv` has what is known of them. Raises `OutputError` where that file is
-    damaged, or none of the jobs has left a run.
+    The folder of a sweep stands for the runs of its jobs, also where it is that of a run too. Of
+    several folders, those of jobs that failed are left out: `jobs.csv` has what is known of them.
+    Raises `OutputError` where that file is damaged, or none of the jobs has left a run.
     """
     folders = [Path(word) for word in words]
     if len(folders) == 1:
         (folder,) = folders
-        if (folder / "config.yaml").is_file() or not _is_sweep(folder):
+        if not _is_sweep(folder):
             return None
         jobs = _jobs(folder)
-        return _finished(folder, sorted(_runs_below(folder)), jobs)
-    # A sweep's folder also holds files of its own, which a glob names.
-    folders = [folder for folder in folders if not folder.is_file()]
+        runs = _runs_below(folder)
+        if jobs is not None:  # others may be there of another sweep of the study
+            listed = {_place(folder, str(name)) for name in jobs["folder"]}
+            runs = [run for run in runs if run.resolve() in listed]
+        return _finished(folder, runs, jobs)
+    # A sweep's folder also holds what is its own, and that of a run what is the run's: a glob
+    # names both.
+    folders = [f for f in folders if not f.is_file() and f.name not in OF_A_RUN]
     parents = {folder.resolve().parent for folder in folders}
     parent = parents.pop() if parents else Path()
     if parents or not _is_sweep(parent):
@@ -55,7 +62,7 @@ def _is_sweep(folder: Path) -> bool:
 
 def _runs_below(folder: Path) -> list[Path]:
     """Folders of runs, which Hydra may have put several levels down, and not what is in them."""
-    found = sorted(file.parent for file in folder.rglob("config.yaml"))
+    found = sorted(f.parent for f in folder.rglob("config.yaml") if f.parent != folder)
     return [run for run in found if not any(other in run.parents for other in found)]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from gradgene.errors import ConfigError
 from gradgene.reports import RunFiles, wandb
 from gradgene.reports.tracked import best_validation, stage_figures
 from gradgene.reports.wandb_dashboard import lay_out, require_workspaces
@@ -28,14 +29,9 @@ def send_runs(
         Told what became of it.
     figures
         Figure name -> PNG of the one run; by default those that the runs' folders hold.
-
-    Raises
-    ------
-    ConfigError
-        If the package for dashboards is not installed.
     """
-    require_workspaces()
-    names = dict.fromkeys(str(run.study.get("name") or run.path.name) for run in runs)
+    leaf = runs[0].section("logger").get("wandb") or {}
+    names = dict.fromkeys(_group(run) for run in runs)
     group = "+".join(names)
     modes = [wandb.send(run, figures if figures is not None else drawn(run), group) for run in runs]
     online = all(mode == "online" for mode in modes)
@@ -43,8 +39,13 @@ def send_runs(
     console.print(said, markup=False)
     if "disabled" in modes:
         return
-    leaf = runs[0].section("logger").get("wandb") or {}
-    address = lay_out(str(leaf.get("project", "gradgene")), group, known_figures(runs))
+    try:
+        require_workspaces()
+    except ConfigError as error:
+        console.print(f"no dashboard: {error}", markup=False)
+        return
+    entity = leaf.get("entity")
+    address = lay_out(str(leaf.get("project", "gradgene")), group, known_figures(runs), entity)
     if address is not None:
         console.print(f"dashboard: {address}", markup=False)
         return
@@ -54,6 +55,12 @@ def send_runs(
         "command lays it out and draws the lineage",
         markup=False,
     )
+
+
+def _group(run: RunFiles) -> str:
+    """The group that the run's stages were logged to."""
+    leaf = run.section("logger").get("wandb") or {}
+    return str(leaf.get("group") or run.study.get("name") or run.path.name)
 
 
 def drawn(run: RunFiles) -> dict[str, Path]:

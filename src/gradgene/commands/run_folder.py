@@ -71,6 +71,7 @@ class RunFolder(ABC):
         self.is_main = getattr(rank_zero_only, "rank", 0) == 0
         self.console = Console(soft_wrap=True, quiet=not self.is_main)
         self.noted: dict[str, Any] = {}  # what the stage adds to its line of `progress.jsonl`
+        self.peculiar = False  # whether this machine made the stage another than the settings say
         self.loggers: list[SafeLogger] = []  # of the stage that is being done; see `tracked`
         several = any(cfg.trainer.get(key, 1) != 1 for key in ("devices", "num_nodes"))
         self.company = Company(
@@ -163,7 +164,7 @@ class RunFolder(ABC):
         order = [*self.METRICS]
         for later in order[order.index(name) :]:
             self._drop_metrics(self.METRICS[later])
-        self.noted = {}
+        self.noted, self.peculiar = {}, False
         with self.cached(name) as found:
             if found is None:
                 if shared:

@@ -13,6 +13,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
@@ -34,6 +36,8 @@ __all__ = ["is_spawned", "run_command", "spawns"]
 RUN_ID = "gradgene"
 #: Seconds that processes get to end by themselves after Ctrl-C.
 GRACE_S = 10.0
+#: Seconds between two looks whether the process that started this one is still there.
+PULSE_S = 0.5
 
 
 def run_command(module: str, cfg: DictConfig, options: Options, output_dir: Path) -> Any:
@@ -106,6 +110,7 @@ def _run(
     sys.argv = argv
     HydraConfig.instance().cfg = hydra
     OmegaConf.set_readonly(cfg, None)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         importlib.import_module(module).run(cfg, options, output_dir)
         code = 0
@@ -117,6 +122,13 @@ def _run(
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # as commands.main.end_process
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone, which would let it go on alone."""
+    while os.getppid() == parent:
+        time.sleep(PULSE_S)
+    os._exit(1)
 
 
 def _join(processes: Sequence[SpawnProcess]) -> None:

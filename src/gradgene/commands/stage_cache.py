@@ -12,11 +12,13 @@ Deleting all or some of it at any time is safe: what is not there is computed ag
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ __all__ = ["Entry", "StageCache"]
 MANIFEST = "manifest.json"
 #: Seconds between two looks at whether another job is ready.
 POLL_S = 0.2
+#: Nobody takes so many seconds to link files.
+ABANDONED_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -93,10 +97,13 @@ class StageCache:
     def restore(self, address: str, folder: Path) -> Entry | None:
         """Put what is kept there into `folder`; None, with nothing done, where nothing is."""
         entry = self.find(address)
-        for name in entry.hashes if entry is not None else ():
-            assert entry is not None
-            with atomic_path(folder / name) as temporary:
-                _link(entry.folder / name, temporary)
+        try:
+            for name in entry.hashes if entry is not None else ():
+                assert entry is not None
+                with atomic_path(folder / name) as temporary:
+                    _link(entry.folder / name, temporary)
+        except FileNotFoundError:  # deleted or replaced by another job just now
+            return None
         return entry
 
     def keep(
@@ -108,6 +115,7 @@ class StageCache:
         place = self._place(address)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(place.parent)
             with tempfile.TemporaryDirectory(prefix=".new-", dir=place.parent) as name:
                 made = Path(name) / address
                 hashes = {}
@@ -116,7 +124,10 @@ class StageCache:
                     kept = made / "files" / relative
                     kept.parent.mkdir(parents=True, exist_ok=True)
                     _link(file, kept)
-                    hashes[relative] = self.contents.of(kept)
+                    hashes[relative] = self.contents.of(file)
+                before = self.find(address)
+                if before is not None and before.hashes == hashes:
+                    return  # another job has kept the same
                 write_json({"files": hashes, "facts": facts or {}}, made / MANIFEST)
                 if place.is_dir():
                     place.rename(Path(name) / "replaced")
@@ -147,18 +158,20 @@ class StageCache:
         files: Callable[[], list[Path]],
         waits: Callable[[], None],
         facts: Callable[[], dict[str, Any]] = dict,
+        keeps: Callable[[], bool] = lambda: True,
     ) -> Iterator[Entry | None]:
         """Compute in the body what `files` will find in `folder`, unless it is kept already.
 
         Gives what was put into the folder; given None, the body does the work, and what is there
-        at its end is kept unless it fails. Of several jobs one works and the others wait for it.
+        at its end is kept unless it fails or `keeps` says no. Of several jobs one works and the
+        others wait for it.
         """
         with self.claimed(address, waits):
             found = self.restore(address, folder)
             if found is None:
                 own(files())
             yield found
-            if found is None:
+            if found is None and keeps():
                 self.keep(address, folder, files(), facts())
 
     def _acquired(self, address: str, waits: Callable[[], None]) -> BaseFileLock | None:
@@ -172,14 +185,24 @@ class StageCache:
             except Timeout:
                 waits()
                 lock.acquire(poll_interval=POLL_S)
-        except OSError as error:  # where nothing can be written nothing will be kept either
-            self.warn(f"the cache {self.folder} cannot be used: {error.strerror or error}")
+        # Where nothing can be written or locked nothing will be kept either.
+        except (OSError, NotImplementedError) as error:
+            said = getattr(error, "strerror", None) or error
+            self.warn(f"the cache {self.folder} cannot be used: {said}")
             return None
         return lock
 
     def _place(self, address: str) -> Path:
         assert self.folder is not None
         return self.folder / "entries" / address
+
+
+def _remove_abandoned(entries: Path) -> None:
+    """What jobs that were killed while they kept something have left, after a day."""
+    for left in entries.glob(".new-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if left.stat().st_mtime < time.time() - ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def own(files: Iterable[Path]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ FILES = {
         *("evaluation/**/*", "attributions/effects.parquet", "attributions/enrichment.parquet"),
     ),
 }
+#: What published checkpoints have for a vocabulary.
+VOCABULARIES = ("*.pkl", "*.txt", "phenotypic_vocab/*.txt", "data/phenotypic_vocab/*.txt")
 #: Configuration keys that may name a file.
 NAMED = (
     *("data.genes", "checkpoint.genes", "model.genes", "pairs.file", "flags.symbols"),
@@ -70,7 +72,10 @@ def shared_stage(
     def files() -> list[Path]:
         return stage_files(work.folder, stage)
 
-    with cache.shared(address, work.folder, files, waits, facts) as found:
+    def keeps() -> bool:
+        return not work.peculiar
+
+    with cache.shared(address, work.folder, files, waits, facts, keeps) as found:
         if found is not None:
             order = [*work.METRICS]
             for later in order[order.index(stage) :]:
@@ -110,12 +115,24 @@ def with_contents(cfg: DictConfig, contents: Contents) -> Any:
         cfg.checkpoint.path = contents_of_model(cfg.checkpoint.path, cfg.checkpoint.kind, contents)
     if isinstance(build(cfg.model), PretrainedModel):
         cfg.model.path = contents_of_model(cfg.model.path, cfg.model.kind, contents)
-    cfg.data.path = [contents.of(file) for file in resolve_paths(cfg.data.path)]
+    cfg.data.path = _contents_of_cells(resolve_paths(cfg.data.path), contents)
     return OmegaConf.to_container(cfg, resolve=True)
 
 
+def _contents_of_cells(files: Sequence[Path], contents: Contents) -> list[str | None]:
+    """What files of cells hold; of several also what they are called, as ids of cells may be."""
+    if len(files) == 1:
+        return [contents.of(files[0])]
+    names = [file.stem for file in files]
+    if len(set(names)) < len(names):
+        names = [str(file) for file in files]
+    return [f"{name}: {contents.of(file)}" for name, file in zip(names, files, strict=True)]
+
+
 def contents_of_model(path: str | Path, kind: str, contents: Contents) -> str | None:
-    """Hash of a checkpoint: of its weights, and of the JSON beside them that says how to read them.
+    """Hash of a checkpoint: of its weights, and of the files that say how to read them.
+
+    Published ones have their vocabulary beside the weights or in the folder above.
 
     Raises
     ------
@@ -125,5 +142,11 @@ def contents_of_model(path: str | Path, kind: str, contents: Contents) -> str | 
     weights = weights_file(Path(path).expanduser(), kind)
     if weights.suffix == ".ckpt":
         return contents.of(weights)
-    beside = {file.name: contents.of(file) for file in sorted(weights.parent.glob("*.json"))}
+    folder = weights.resolve().parent
+    places = [(folder, "*.json"), *((f, p) for f in (folder, folder.parent) for p in VOCABULARIES)]
+    beside = {
+        f"{place == folder} {file.relative_to(place)}": contents.of(file)
+        for place, pattern in places
+        for file in sorted(place.glob(pattern))
+    }
     return combined({"weights": contents.of(weights), **beside})

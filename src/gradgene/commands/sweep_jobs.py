@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -186,7 +187,7 @@ def tell(
 
 
 def _best(outcomes: Sequence[Outcome], direction: str) -> Outcome | None:
-    scored = [o for o in outcomes if o.objective is not None]
+    scored = [o for o in outcomes if o.objective is not None and math.isfinite(o.objective)]
     if not scored:
         return None
     sign = 1 if direction == "maximize" else -1

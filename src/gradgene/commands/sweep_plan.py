@@ -52,10 +52,9 @@ class Plan:
     facts: SweepFacts
     caution: str = ""
 
-    @property
-    def pinned(self) -> tuple[str, str]:
-        """Overrides that give every job the folder of the sweep and a name of its own in it."""
-        return f"hydra.sweep.dir={_quoted(str(self.folder))}", self.names
+    def pinned_in(self, folder: Path) -> tuple[str, str]:
+        """Overrides that give every job a name of its own in this folder."""
+        return f"hydra.sweep.dir={_quoted(str(folder))}", self.names
 
 
 def plan_sweep(line: Line) -> Plan:
@@ -176,6 +175,12 @@ def _job_folder(cfg: DictConfig, number: int) -> str:
 def _refuse_same_folder(job: tuple[str, ...], other: tuple[str, ...] | None) -> None:
     if other is None:
         return
+    if job == other:
+        raise ConfigError(
+            "a value is there twice, which would be the same job twice",
+            where=", ".join(word for word in job if not word.startswith("hydra")),
+            fix="name every value once",
+        )
     keys = [a.partition("=")[0] for a, b in zip(job, other, strict=True) if a != b]
     fix = "add 'hydra.sweep.subdir=${hydra.job.num}'"
     if any(key in _NAMING for key in keys):

@@ -41,6 +41,8 @@ __all__ = ["TrackedRun", "check_loggers", "tracked"]
 LONGEST_NAME = 128
 #: What Lightning's logger takes for itself; `wandb.init` takes the rest of a leaf.
 OF_LIGHTNING = frozenset({"prefix", "checkpoint_name", "log_model", "add_file_policy"})
+#: What a run of ours says itself.
+OURS = frozenset({"dir", "id", "config"})
 #: Stage -> kinds of artifacts it reads, and the kind it makes.
 LINEAGE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "pretrain": (("dataset",), "checkpoint"),
@@ -94,11 +96,13 @@ def check_loggers(cfg: DictConfig) -> None:
         if target.endswith("WandbLogger"):
             known = {*wandb.INIT_KEYS, *OF_LIGHTNING, "_target_", "_partial_"}
             for key in map(str, node):
-                if key not in known:
+                if key not in known or key in OURS:
                     raise ConfigError(
-                        "Weights & Biases has no such setting",
+                        "is not to be set"
+                        if key in OURS
+                        else "Weights & Biases has no such setting",
                         where=f"logger.{name}.{key}",
-                        expected=f"one of {closest(key, sorted(known))}",
+                        expected=f"one of {closest(key, sorted(known - OURS))}",
                     )
 
 

@@ -95,6 +95,7 @@ class TrainingBatches:
         if asked == self:
             return
         work.noted[self.unit] = self.size
+        work.peculiar = True  # another machine may have room for the batches asked for
         file = work.folder / "data_report.json"
         report: dict[str, Any] = json.loads(file.read_text())
         report["notes"].append(

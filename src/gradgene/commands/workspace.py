@@ -229,8 +229,9 @@ class Workspace(RunFolder):
 
     def address(self, stage: str) -> str:
         """Where the cache keeps a stage with the present settings and checkpoint."""
-        weights = None if stage == "train" else self.weights_hash()
-        return self.cache.address(stage, self.key(stage), weights, self.device)
+        # How many cells there are in a step hangs on the number of processes, which may be "all".
+        made_by = self.n_processes if stage == "train" else self.weights_hash()
+        return self.cache.address(stage, self.key(stage), made_by, self.device)
 
     def in_cache(self, stage: str) -> bool:
         """Whether this stage need not be done, because another run has done it."""
@@ -247,13 +248,22 @@ class Workspace(RunFolder):
             return nullcontext()
         return shared_stage(self, self.cache, stage, self.address(stage))
 
-    def fetch(self, *stages: str) -> None:
-        """Take these stages, in their order, from the cache where they are not done here."""
-        for stage in stages if self.is_main else ():
-            if not self.is_done(stage):
-                if not self.in_cache(stage):
-                    return
-                self.stage(stage, refuse_emptied)
+    def fetch_before(self, stage: str) -> None:
+        """Take from the cache what `stage` stands on, from the last stage that is done here on.
+
+        Nothing where the stage itself is done: to do an earlier one again would undo it.
+        """
+        missing: list[str] = []
+        order = [*self.METRICS]
+        for one in reversed(order[: order.index(stage) + 1]):
+            if self.is_done(one):
+                break
+            if one != "train" or self.cfg.checkpoint.path is None:
+                missing.append(one)
+        for one in reversed(missing[1:]) if self.is_main else ():
+            if not self.in_cache(one):
+                return
+            self.stage(one, refuse_emptied)
 
     def pooling_key(self, settings: AttributionSettings) -> str:
         """Hash of what scores must have in common to be pooled over runs: not model and donors."""

@@ -95,7 +95,7 @@ class Cell:
 
 
 def write_joined(joined: JoinedRuns, folder: Path) -> Path:
-    """Write `report.html` of several runs into `folder`; raises `OutputError` if that fails."""
+    """Write `sweep.html` of several runs into `folder`; raises `OutputError` if that fails."""
     columns, rows = run_rows(joined, folder)
     questions = {question(run) for run in joined.runs}
     page = page_template("joined.html.j2").render(
@@ -117,7 +117,7 @@ def write_joined(joined: JoinedRuns, folder: Path) -> Path:
         colours=PALETTE,
         version=__version__,
     )
-    return write_atomically(folder / "report.html", page.encode("utf-8"))
+    return write_atomically(folder / "sweep.html", page.encode("utf-8"))
 
 
 def run_rows(joined: JoinedRuns, folder: Path) -> tuple[list[tuple[str, bool]], list[list[Cell]]]:

@@ -156,7 +156,9 @@ def open_run(folder: Path, **init: Any) -> Any:
     A server that could not be reached is not asked again by this process nor by those it starts:
     `WANDB_MODE` remembers it.
     """
-    mode = wandb_mode()
+    mode, asked = wandb_mode(), init.pop("mode", None)
+    if asked in ("disabled", "offline") and mode != "disabled":  # "online" needs a key all the same
+        mode = str(asked)
     if mode == "disabled":
         return None
     quiet_environment(mode)
@@ -260,6 +262,7 @@ def send(run: RunFiles, figures: Mapping[str, Path], group: str | None = None) -
         opened = open_run(
             run.path,
             project=str(leaf.get("project", "gradgene")),
+            entity=leaf.get("entity"),
             group=group or str(run.study.get("name", "")) or None,
             job_type="report",
             name=f"{run.study.get('name') or run.path.name}-report-seed{run.study.get('seed', 0)}",

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,8 @@ from gradgene.reports.wandb_content import guarded
 
 __all__ = ["KINDS", "Piece", "draw_lineage", "log_lineage"]
 
+#: Seconds for the server to answer about one artifact.
+WAIT_S = 30.0
 #: What is made from the files of a run's folder: patterns of files, and names left out.
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "attributions": (
@@ -136,7 +140,8 @@ def log_lineage(
         if wandb_run.offline:
             return
         # Weights and tables of others are not uploaded as an input: their own run logs them.
-        wandb_run.use_artifact(artifact if piece.facts else f"{piece.name}:latest")
+        what = artifact if piece.facts else f"{piece.name}:latest"
+        _within(WAIT_S, lambda: wandb_run.use_artifact(what))
 
     def make(piece: Piece) -> None:
         wandb_run.log_artifact(piece.artifact(copied=True, **facts, lineage=lineage))
@@ -149,6 +154,28 @@ def log_lineage(
     for piece in outputs:
         if piece.files:
             guarded(f"{piece.kind} artifact", partial(make, piece))
+
+
+def _within(seconds: float, ask: Callable[[], Any]) -> None:
+    """Ask the server, which W&B itself would wait for without end.
+
+    Raises `TimeoutError`, after which nothing more is asked of the server by this process.
+    """
+    done, failed = threading.Event(), list[Exception]()
+
+    def work() -> None:
+        try:
+            ask()
+        except Exception as error:
+            failed.append(error)
+        done.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    if not done.wait(seconds):
+        os.environ["WANDB_MODE"] = "offline"
+        raise TimeoutError(f"no answer within {seconds:.0f} s: logging offline from now on")
+    if failed:
+        raise failed[0]
 
 
 def draw_lineage(api: Any, path: str, group: str) -> int:

@@ -85,8 +85,12 @@ def workspace(entity: str, project: str, group: str, figures: Iterable[str]) -> 
     )
 
 
-def lay_out(project: str, group: str, figures: Iterable[str]) -> str | None:
+def lay_out(
+    project: str, group: str, figures: Iterable[str], entity: str | None = None
+) -> str | None:
     """Save the dashboard of a group, and draw the lineage of its runs.
+
+    `entity` is whose project it is, by default that of the key.
 
     Returns
     -------
@@ -97,7 +101,7 @@ def lay_out(project: str, group: str, figures: Iterable[str]) -> str | None:
         return None
     try:
         api = wandb.Api()
-        entity = str(api.default_entity)
+        entity = entity or str(api.default_entity)
         draw_lineage(api, f"{entity}/{project}", group)
         made = workspace(entity, project, group, figures)
         made.save()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import hashlib
 import json
 import logging
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+#: Of several machines that write to one folder, which this is: a process is only known to its own.
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 @contextmanager
@@ -35,13 +39,13 @@ def atomic_path(file: Path) -> Iterator[Path]:
     What processes that were killed while they wrote this file have left beside it goes then.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary = file.with_name(f".{file.name}.{HOST}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
-    for left in file.parent.glob(f".{glob.escape(file.name)}.*.tmp"):
+    for left in file.parent.glob(f".{glob.escape(file.name)}.{HOST}.*.tmp"):
         if not _lives(left.name.split(".")[-2]):
             left.unlink(missing_ok=True)
 
