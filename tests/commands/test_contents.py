@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gradgene.commands import contents as contents_module
+from gradgene.commands import stage_files
 from gradgene.commands.contents import Contents
 from gradgene.provenance import file_hash
 
@@ -76,3 +77,35 @@ def test_a_file_of_this_moment_is_read_again(tmp_path: Path, read: list[Path]) -
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert contents.of(file) != found and len(read) == 2
     assert not (tmp_path / "notes").exists()
+
+
+def test_reading_makes_no_cache(tmp_path: Path) -> None:
+    Contents(tmp_path / "cache" / "hashes").of(written(tmp_path / "a", "1"))
+    assert not (tmp_path / "cache").exists()
+    (tmp_path / "cache").mkdir()
+    Contents(tmp_path / "cache" / "hashes").of(tmp_path / "a")
+    assert list((tmp_path / "cache" / "hashes").iterdir())
+
+
+def test_a_published_model_is_its_vocabulary_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    weights = written(run / "checkpoint-1" / "model.safetensors", "w")
+    monkeypatch.setattr(stage_files, "weights_file", lambda path, kind: weights)
+    seen = set()
+    for change in ("checkpoint-1/config.json", "tokenizer.pkl", "phenotypic_vocab/vocab.txt"):
+        for text in ("1", "2"):
+            written(run / change, text)
+            seen.add(stage_files.contents_of_model(run, "auto", Contents(None)))
+    assert len(seen) == 6
+    written(run / "metrics.json", "1")
+    assert stage_files.contents_of_model(run, "auto", Contents(None)) in seen
+
+
+def test_of_several_files_the_names_count(tmp_path: Path) -> None:
+    """Ids of cells may be made of them."""
+    files = [written(tmp_path / name, "1") for name in ("a.h5ad", "b.h5ad")]
+    of = stage_files._contents_of_cells
+    assert of(files[:1], Contents(None)) == of(files[1:], Contents(None))
+    assert of(files, Contents(None)) != of([files[0], files[0]], Contents(None))

@@ -88,3 +88,20 @@ def test_the_objective_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
     page = (sweep / "sweep.html").read_text()
     assert "The lowest test/balanced_accuracy is 0.8, of slow." in page
     assert "finetune.rate" in page
+
+
+def test_a_run_and_what_else_lies_in_the_folder_of_a_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A study that was run alone before has the same folder, and so has its other sweep."""
+    sweep = tmp_path / "sweep"
+    seed_run(sweep, 0)
+    for name in ("a", "b", "of_another_sweep"):
+        seed_run(sweep / name, 0, "gim" if name == "b" else "deeplift")
+    jobs = pd.DataFrame({"job": [0, 1], "overrides": ["x=a", "x=b"], "folder": ["a", "b"]})
+    jobs.assign(status="done").to_csv(sweep / "jobs.csv", index=False)
+    assert main(["report", str(sweep)]) == 0
+    assert "2 runs" in capsys.readouterr().out and (sweep / "sweep.html").is_file()
+    own = [str(f) for f in sorted(sweep.iterdir()) if f.name != "of_another_sweep"]
+    assert main(["report", *own]) == 0
+    assert "2 runs" in capsys.readouterr().out

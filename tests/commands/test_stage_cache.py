@@ -216,3 +216,32 @@ def test_a_killed_job_leaves_its_claim(cache: StageCache, made: Path, tmp_path: 
             assert found is None
     assert len(waited) == 1 and time.monotonic() - waited[0] < 60
     assert cache.find(address) is not None
+
+
+def test_an_entry_that_goes_while_it_is_taken_is_none(
+    cache: StageCache, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = kept(cache, made)
+
+    def gone(file: Path, to: Path) -> None:
+        raise FileNotFoundError(file)
+
+    monkeypatch.setattr(stage_cache_module, "_link", gone)
+    assert cache.restore(address, tmp_path / "new") is None
+
+
+def test_what_is_not_to_be_kept(cache: StageCache, made: Path) -> None:
+    address, files = cache.address("toy", 1), [made / "a.txt"]
+    with cache.shared(address, made, lambda: files, nobody, keeps=lambda: False):
+        pass
+    assert cache.find(address) is None
+
+
+def test_what_killed_jobs_left_goes_after_a_day(cache: StageCache, made: Path) -> None:
+    assert cache.folder is not None
+    old, new = (cache.folder / "entries" / name for name in (".new-old", ".new-now"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    kept(cache, made)
+    assert not old.exists() and new.exists()

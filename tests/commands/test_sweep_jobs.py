@@ -127,7 +127,7 @@ def test_ctrl_c_tells_what_is_there(sweep, conf):
 def test_a_dry_run_leaves_no_table(sweep, conf):
     code, out, _ = sweep("study.seed=5,1", "--dry-run", "sweep.objective=val/loss")
     assert code == 2 and "1 of 2 jobs done" in out
-    assert not list((conf.parent / "runs/toy").glob("*jobs*"))
+    assert not [f for f in (conf.parent / "runs").rglob("*") if f.is_file()]
 
 
 def test_a_figure_that_is_not_there_names_those_that_are(sweep, conf):
@@ -136,8 +136,17 @@ def test_a_figure_that_is_not_there_names_those_that_are(sweep, conf):
     assert "is no number" in sweep("study.seed=5,6", "sweep.objective=val/accuracy")[2]
 
 
-def test_less_may_be_better(sweep):
-    _, out, _ = sweep("study.seed=5,6", "sweep.objective=val/loss", "sweep.direction=minimize")
+def test_no_number_is_not_the_best():
+    said = io.StringIO()
+    outcomes = [Outcome(i, (f"a={i}",), "x", "done", v) for i, v in enumerate((float("nan"), 0.7))]
+    tell(outcomes, "val/loss", "minimize", Console(file=said, width=100))
+    assert "best by val/loss (minimize): job 1" in said.getvalue()
+
+
+@pytest.mark.parametrize("more", [(), ("sweep.direction=minimize",)])
+def test_less_may_be_better(sweep, more):
+    """Of a loss it is, without a word."""
+    _, out, _ = sweep("study.seed=5,6", "sweep.objective=val/loss", *more)
     assert "best by val/loss (minimize): job 0, study.seed=5: 5" in out
 
 
@@ -175,6 +184,8 @@ def test_folders_are_named_after_what_differs(sweep, conf):
         (("-m", "experiment=toy,other"), ["experiment:", "one folder", "${study.name}"]),
         (("-m", "study.seed=interval(0,1)"), ["study.seed:", "hydra/sweeper=optuna"]),
         (("-m", "study.seed=1,2", "hydra/launcher=absent"), ["hydra/launcher/absent"]),
+        (("-m", "study.seed=1,1"), ["study.seed=1", "twice"]),
+        (("-m", "study.seed=1,2", "--cfg", "job"), ["leave out -m"]),
     ],
 )
 def test_refusals(sweep, conf, capsys, words, says):

@@ -74,6 +74,7 @@ def test_what_is_not_installed_is_refused_by_its_extra(monkeypatch: pytest.Monke
     [
         ("+logger.wandb.projct=mine", r"logger\.wandb\.projct.*'project'"),
         ("+logger.project=mine", r"write logger\.wandb\.project="),
+        ("+logger.wandb.dir=x", r"logger\.wandb\.dir: is not to be set"),
     ],
 )
 def test_a_setting_that_nobody_takes_is_refused(override: str, message: str) -> None:

@@ -193,7 +193,6 @@ CHOICES = {
         ["ranking.file", "nowhere.csv"],
     ),
     "no pairs": (["pairs.max_pairs=0"], ["pairs", "max_pairs=0"]),
-    "several devices": (["trainer.devices=2"], ["trainer.devices", "expected 1", "found 2"]),
     "weights of half precision": (
         ["trainer.precision=bf16-true"],
         ["trainer.precision", "bf16-mixed", "found bf16-true"],

@@ -316,3 +316,21 @@ def test_a_sweep_over_rankings_trains_and_attributes_once(cells_file, tmp_path, 
         "prune": False,
         "evaluate": False,
     }
+
+
+def test_what_is_done_is_not_undone_by_what_it_stands_on(cells_file, filled, tmp_path, monkeypatch):
+    """Scores of a given model need no judging of it, though another run has kept one."""
+    best = filled / "run" / "checkpoints" / "best.ckpt"
+    line = [*QUICK, f"checkpoint.path={best}"]
+    own = words(cells_file, tmp_path / "a", *line)
+    with monkeypatch.context() as patch:
+        patch.setenv("GRADGENE_CACHE", "")
+        assert main(["attribute", *own]) == 0
+    assert main(["train", *words(cells_file, tmp_path / "b", *line)]) == 0
+    before = contents(tmp_path / "a" / "attributions")
+    assert main(["prune", *own]) == 0
+    assert contents(tmp_path / "a" / "attributions") == before
+    assert main(["attribute", *own]) == 0 and [s["stage"] for s in progress(tmp_path / "a")] == [
+        "attribute",
+        "prune",
+    ]

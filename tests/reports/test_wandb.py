@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from gradgene.reports import RunFiles
-from gradgene.reports.wandb import finish, log_run, quiet_environment, send, wandb_mode
+from gradgene.reports.wandb import finish, log_run, open_run, quiet_environment, send, wandb_mode
 from gradgene.reports.wandb_content import log_content
 from tests.reports.synthetic import METRICS, write_run
 from tests.wandb_files import manifest, nobody, offline_runs
@@ -217,3 +217,15 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
     "0000000a49444154789c636800000082008177cd72b60000000049454e44ae426082"
 )
+
+
+@pytest.mark.parametrize("asked", ["offline", "disabled"])
+def test_a_mode_that_was_asked_for_is_kept(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    modes: list[str] = []
+    monkeypatch.setattr("gradgene.reports.wandb._started", lambda mode, **more: modes.append(mode))
+    open_run(tmp_path, mode=asked)
+    assert modes == (["offline"] if asked == "offline" else [])

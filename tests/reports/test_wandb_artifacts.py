@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gradgene.reports import wandb_artifacts
 from gradgene.reports.wandb_artifacts import Piece, draw_lineage, log_lineage
 from tests.wandb_files import nobody
 
@@ -176,3 +179,17 @@ def test_edges_of_synced_runs_are_drawn_once() -> None:
     assert draw_lineage(Api(), "me/gradgene", "tiny") == 1
     assert prune.used == ["checkpoint-1", "attributions-1"] and train.used == []
     assert draw_lineage(Api(), "me/gradgene", "tiny") == 0
+
+
+def test_a_server_that_never_answers_is_not_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb_artifacts, "WAIT_S", 0.05)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    run, asked = Run(offline=False), threading.Event()
+    run.use_artifact = lambda artifact: asked.wait(60)  # type: ignore[method-assign, assignment, return-value]
+    with caplog.at_level(logging.WARNING):
+        log_lineage(run, [Piece.dataset(FACTS)], [], {})
+    asked.set()
+    assert "no answer within" in caplog.text
+    assert os.environ["WANDB_MODE"] == "offline", "nor is it asked by the next stage"

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from gradgene.commands import report_wandb
 from gradgene.commands.report_wandb import known_figures, send_runs
-from gradgene.errors import ConfigError
 from gradgene.reports import RunFiles, wandb, wandb_dashboard
 from gradgene.reports.wandb_dashboard import lay_out, workspace
 from tests.reports.synthetic import write_run
@@ -108,9 +107,18 @@ def test_offline_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.Monk
     assert "test/macro_f1" in known_figures([run])
 
 
-def test_without_the_package_nothing_is_sent(
+def test_without_the_package_runs_are_sent_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wandb_dashboard, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r'pip install "gradgene\[dashboards\]"'):
-        send_runs([], Console())
+    sent: list[object] = []
+
+    def send(*given: object) -> str:
+        sent.append(given)
+        return "offline"
+
+    monkeypatch.setattr(wandb, "send", send)
+    said = io.StringIO()
+    send_runs([RunFiles.read(write_run(tmp_path))], Console(file=said, soft_wrap=True))
+    assert len(sent) == 1
+    assert 'pip install "gradgene[dashboards]"' in said.getvalue()
