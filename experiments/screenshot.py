@@ -1,7 +1,7 @@
 """Take the README's picture of a report.
 
 python experiments/screenshot.py RUN out=FILE.png [at=SECTION] [theme=dark]
-    The first screen of RUN/report.html at 1200 × 900, or the screen that begins at a section
+    The first screen of RUN/report.html (of a sweep, RUN/sweep.html) at 1200 × 900, or the screen that begins at a section
     (`at=genes`). RUN is the folder of a run or of a sweep.
 
 Playwright drives the browser that is installed (Debian's `chromium`); it downloads none. The tests
@@ -115,6 +115,11 @@ def take(report: Path, out: Path, at: str | None = None, theme: str = "light") -
         temporary.write_bytes(picture)
 
 
+def page_of(folder: Path) -> Path:
+    """The page of a sweep or of a run."""
+    return next((f for f in [folder / "sweep.html"] if f.is_file()), folder / "report.html")
+
+
 def main(words: list[str]) -> int:
     """Read the command line and take the picture; 2 where the user is wrong."""
     settings = dict(word.partition("=")[::2] for word in words if "=" in word)
@@ -124,7 +129,7 @@ def main(words: list[str]) -> int:
         return 2
     try:
         take(
-            Path(runs[0]) / "report.html",
+            page_of(Path(runs[0])),
             Path(settings["out"]),
             settings.get("at"),
             settings.get("theme", "light"),

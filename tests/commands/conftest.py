@@ -31,7 +31,7 @@ study:
   compare: []
 paths:
   output_dir: runs/${study.name}
-sweep: {objective: null, direction: maximize}
+sweep: {objective: null, direction: null}
 hydra:
   run: {dir: "${paths.output_dir}"}
   sweep: {dir: "${paths.output_dir}", subdir: "${hydra.job.override_dirname}"}

@@ -91,7 +91,7 @@ def test_of_two_failures_both_are_told_and_the_others_are_done(sweep, conf):
     )
     assert rows[1]["overrides"] == "study.seed=5" and rows[1]["folder"] == "study.seed=5"
     assert float(rows[1]["seconds"]) >= 0 and rows[0]["folder"] == ""
-    assert "2 of 4 jobs done, 2 failed" in out and "job 3, study.seed=6: 6" in out
+    assert "2 of 4 jobs done, 2 failed" in out and "job 1, study.seed=5: 5" in out
     assert err.splitlines()[0] == "gradgene: job 0 (study.seed=1) failed: study.match_on: no pairs"
     assert "Traceback" in err and "job 2: ValueError: a bug" in err.splitlines()[-1]
     kept = conf.parent / "runs/toy/.jobs/2.traceback.txt"

@@ -82,7 +82,7 @@ def test_several_runs_are_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         sent.append((run.path.name, group))
         return "online"
 
-    def save(project: str, group: str, figures: list[str]) -> str:
+    def save(project: str, group: str, figures: list[str], entity: str | None) -> str:
         assert "pruning/area/lowest_first/deeplift/forward" in figures
         laid.append((project, group))
         return "https://example.org/w"
