@@ -1,8 +1,8 @@
 """Take the README's picture of a report.
 
 python experiments/screenshot.py RUN out=FILE.png [at=SECTION] [theme=dark]
-    The first screen of RUN/report.html (of a sweep, RUN/sweep.html) at 1200 × 900, or the screen that begins at a section
-    (`at=genes`). RUN is the folder of a run or of a sweep.
+    The first screen of RUN/report.html (of a sweep, RUN/sweep.html) at 1200 × 900, or the one that
+    begins at a section (`at=genes`). RUN is the folder of a run or of a sweep.
 
 Playwright drives the browser that is installed (Debian's `chromium`); it downloads none. The tests
 of the report in `tests/browser` open theirs with the same two functions.

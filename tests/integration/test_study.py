@@ -318,8 +318,9 @@ def test_report_is_one_file_and_names_the_best_gene(run):
     page = (run.folder / "report.html").read_text()
     best = read(run.folder, "attributions/genes")["gene"].iloc[0]
     assert best in page and "data:image/" in page
-    for outside in ('src="http', 'href="http', "url(http", 'src="figures'):
+    for outside in ('src="http', "url(http", 'src="figures'):
         assert outside not in page
+    assert not re.search(r'<(?!a )[^>]*href="http', page), "links lead out, and nothing is loaded"
 
 
 def test_report_is_remade(run, tmp_path):
