@@ -109,7 +109,11 @@ def test_a_study_begun_with_a_model_is_skipped_and_refused_like_any(
     assert main(line) == 0
     assert contents(tmp_path / "run") == before
     best = model / "checkpoints" / "best.ckpt"
-    best.write_bytes(best.read_bytes())  # another time of writing: another model, for all we know
+    best.write_bytes(best.read_bytes())  # another time of writing, and the same model
+    assert main(line) == 0
+    content = torch.load(best, weights_only=True)
+    content["state_dict"]["model.identity_embedding.weight"] *= 1.01
+    torch.save(content, best)
     assert "other settings" in refused(*line)
 
 

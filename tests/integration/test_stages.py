@@ -161,7 +161,8 @@ def test_a_sweep_over_methods_with_an_experiment_of_ones_own(
     for method in ("deeplift", "grad_x_delta"):
         table = read(tmp_path / "sweep" / f"attribution={method}", "attributions/genes")
         assert set(table["method"]) == {method}
-    assert len([f for f in (tmp_path / "sweep").iterdir() if f.is_dir()]) == 2
+    made = [f.name for f in (tmp_path / "sweep").iterdir() if f.is_dir()]
+    assert len([name for name in made if not name.startswith(".")]) == 2
     everything = sorted(str(f) for f in (tmp_path / "sweep").glob("*"))
     assert str(tmp_path / "sweep" / "multirun.yaml") in everything
     monkeypatch.setenv("COLUMNS", "200")

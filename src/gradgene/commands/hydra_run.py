@@ -183,9 +183,8 @@ def _sweep(task: _Task, words: Sequence[str]) -> None:
         console.print(f"[yellow]{plan.caution}[/]")
     with _outcomes(plan, task.options.dry_run) as outcomes:
         broke: Exception | None = None
-        pinned = plan.pinned_in(outcomes.folder.parent)
         try:
-            _hydra(replace(task, outcomes=outcomes), (*words, *pinned))
+            _hydra(replace(task, outcomes=outcomes), (*words, *plan.pinned))
         except KeyboardInterrupt:
             _end(outcomes, plan, task, console)
             raise
@@ -212,7 +211,23 @@ def _outcomes(plan: Plan, dry_run: bool) -> Iterator[Outcomes]:
     ):
         outcomes = Outcomes(Path(folder) / ".jobs")
         outcomes.forget()
-        yield outcomes
+        with _unmarked(plan.folder) if dry_run else contextlib.nullcontext():
+            yield outcomes
+
+
+@contextlib.contextmanager
+def _unmarked(folder: Path) -> Iterator[None]:
+    """Hydra writes what a sweep was into its folder, also where nothing is to be done."""
+    mark = folder / "multirun.yaml"
+    before = mark.read_bytes() if mark.is_file() else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            mark.write_bytes(before)
+        else:
+            mark.unlink(missing_ok=True)
+            _leave_no_empty(folder)
 
 
 def _end(outcomes: Outcomes, plan: Plan, task: _Task, console: Console) -> list[Outcome]:

@@ -113,7 +113,9 @@ def with_contents(cfg: DictConfig, contents: Contents) -> Any:
         cfg.evaluation.gene_sets = [contents.of(file) or file for file in sets]
     if cfg.checkpoint.path is not None:
         cfg.checkpoint.path = contents_of_model(cfg.checkpoint.path, cfg.checkpoint.kind, contents)
-    if isinstance(build(cfg.model), PretrainedModel):
+    model = build(cfg.model)
+    if isinstance(model, PretrainedModel):
+        model.file()  # which is refused by its own name where there is none
         cfg.model.path = contents_of_model(cfg.model.path, cfg.model.kind, contents)
     cfg.data.path = _contents_of_cells(resolve_paths(cfg.data.path), contents)
     return OmegaConf.to_container(cfg, resolve=True)

@@ -52,9 +52,10 @@ class Plan:
     facts: SweepFacts
     caution: str = ""
 
-    def pinned_in(self, folder: Path) -> tuple[str, str]:
-        """Overrides that give every job a name of its own in this folder."""
-        return f"hydra.sweep.dir={_quoted(str(folder))}", self.names
+    @property
+    def pinned(self) -> tuple[str, str]:
+        """Overrides that give every job the folder of the sweep and a name of its own in it."""
+        return f"hydra.sweep.dir={_quoted(str(self.folder))}", self.names
 
 
 def plan_sweep(line: Line) -> Plan:
