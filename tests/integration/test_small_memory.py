@@ -19,6 +19,12 @@ from tests.small_memory import SmallMemory
 COMPARED = ("study.compare=[grad_x_delta]", "attribution.batch_tokens=150")
 
 
+@pytest.fixture(autouse=True)
+def every_run_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another run has done would not be done again in little memory."""
+    monkeypatch.setenv("GRADGENE_CACHE", "")
+
+
 @pytest.fixture(scope="module")
 def whole(cells_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run for which memory sufficed, not to be changed."""
