@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from gradgene.commands import prune_progress
 from gradgene.commands.company import Company
@@ -160,7 +161,7 @@ def test_every_piece_is_of_one_process(
 class _Work:
     """What a share asks for."""
 
-    console = None
+    console = Console(quiet=True)
 
     def __init__(self, rank: int) -> None:
         self.is_main = rank == 0

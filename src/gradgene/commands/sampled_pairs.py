@@ -75,7 +75,7 @@ def explained_pairs(
         cells, tokenizer, plan, work.batch_tokens(settings), per_cell=settings.method.per_cell
     )
     served = PlannedPairs(cells, tokenizer, plan)
-    for pairs in batches:
+    for pairs in batches.batches:  # all of them, also where several processes share others
         found = module.predict_step(served[pairs].to(work.device), 0)
         if not isinstance(found, Explained):
             yield pairs, found
