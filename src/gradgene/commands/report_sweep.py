@@ -48,7 +48,8 @@ def find_sweep(words: Sequence[str]) -> Sweep | None:
         return _finished(folder, runs, jobs)
     # A sweep's folder also holds what is its own, and that of a run what is the run's: a glob
     # names both.
-    folders = [f for f in folders if not f.is_file() and f.name not in OF_A_RUN]
+    others = (*OF_A_RUN, ".jobs")
+    folders = [f for f in folders if not f.is_file() and f.name not in others]
     parents = {folder.resolve().parent for folder in folders}
     parent = parents.pop() if parents else Path()
     if parents or not _is_sweep(parent):
