@@ -31,10 +31,19 @@ def write_jobs(folder: Path, rows: list[tuple[str, str]]) -> None:
 def test_one_run_is_no_sweep(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "a")
     assert find_sweep([str(sweep / "a")]) is None
-    # A run in whose folder there was a sweep later is still a run.
+    # Nor is the folder of a run in which a sweep was only begun: what is in it is the run's own.
     (sweep / "a" / "multirun.yaml").write_text("")
     assert find_sweep([str(sweep / "a")]) is None
     assert find_sweep([str(tmp_path / "nowhere")]) is None
+
+
+def test_a_sweep_in_the_folder_of_a_run_is_a_sweep(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "a", "b")
+    (sweep / "config.yaml").write_text("study: {}")
+    (sweep / "attributions").mkdir()
+    (sweep / "attributions" / "config.yaml").write_text("")
+    found = find_sweep([str(sweep)])
+    assert found is not None and [run.name for run in found.runs] == ["a", "b"]
 
 
 def test_the_folder_of_a_sweep_stands_for_its_runs(tmp_path: Path) -> None:

@@ -31,9 +31,10 @@ class Sweep:
 def find_sweep(words: Sequence[str]) -> Sweep | None:
     """The runs that `words` name, or None where they name a single run.
 
-    The folder of a sweep stands for the runs of its jobs, also where it is that of a run too. Of
-    several folders, those of jobs that failed are left out: `jobs.csv` has what is known of them.
-    Raises `OutputError` where that file is damaged, or none of the jobs has left a run.
+    The folder of a sweep stands for the runs of its jobs, also where it is that of a run too, which
+    it stays if no job left one. Of several folders, those of jobs that failed are left out:
+    `jobs.csv` has what is known of them. Raises `OutputError` where that file is damaged, or none
+    of the jobs has left a run.
     """
     folders = [Path(word) for word in words]
     if len(folders) == 1:
@@ -45,6 +46,8 @@ def find_sweep(words: Sequence[str]) -> Sweep | None:
         if jobs is not None:  # others may be there of another sweep of the study
             listed = {_place(folder, str(name)) for name in jobs["folder"]}
             runs = [run for run in runs if run.resolve() in listed]
+        if not runs and (folder / "config.yaml").is_file():
+            return None
         return _finished(folder, runs, jobs)
     # A sweep's folder also holds what is its own, and that of a run what is the run's: a glob
     # names both.
@@ -63,7 +66,8 @@ def _is_sweep(folder: Path) -> bool:
 
 def _runs_below(folder: Path) -> list[Path]:
     """Folders of runs, which Hydra may have put several levels down, and not what is in them."""
-    found = sorted(f.parent for f in folder.rglob("config.yaml") if f.parent != folder)
+    its_own = {folder, *(folder / name for name in OF_A_RUN)}
+    found = sorted(f.parent for f in folder.rglob("config.yaml") if f.parent not in its_own)
     return [run for run in found if not any(other in run.parents for other in found)]
 
 
