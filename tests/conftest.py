@@ -45,6 +45,16 @@ def no_cache_between_tests() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def environment_as_before() -> Iterator[None]:
+    """Give the environment back: Lightning, W&B and Hydra write into that of the process."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def stage_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stage cache of this test alone, also for processes it starts; made when it is used."""
     folder = tmp_path_factory.getbasetemp() / f"stage-cache-{uuid.uuid4().hex}"

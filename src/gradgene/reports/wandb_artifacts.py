@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,8 +106,11 @@ class Piece:
         more = {**self.facts, **self.metadata, **metadata}
         artifact = wandb.Artifact(self.name, type=self.kind, metadata=more)
         if self.facts:
-            with artifact.new_file("dataset.json") as stream:
-                json.dump(dict(self.facts), stream, indent=1, sort_keys=True)
+            # Not `new_file`, whose folder W&B leaves to the garbage collector; "mutable" is copied.
+            with tempfile.TemporaryDirectory() as folder:
+                about = Path(folder, "dataset.json")
+                about.write_text(json.dumps(dict(self.facts), indent=1, sort_keys=True))
+                artifact.add_file(str(about), name=about.name, policy="mutable", skip_cache=True)
         for name, file in self.files.items():
             lasts = not copied or self.kind == "checkpoint"
             policy: Literal["mutable", "immutable"] = "immutable" if lasts else "mutable"
