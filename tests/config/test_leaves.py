@@ -142,7 +142,7 @@ def test_leaves_of_your_own_may_begin_with_ours(tmp_path: Path) -> None:
     facts = [f"{key}={value}" for key, value in STUDY.items()]
     line = Line(conf_dir(), ("data=mine", "attribution=mine", *facts), extra=tmp_path)
     cfg = line.compose(line.overrides)
-    bind(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]))
+    bind(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
     assert cfg.data.path == "mine.h5ad" and cfg.data.genes == composed().data.genes
     assert cfg.attribution.method == {"_target_": "gradgene.attribution.RandomScores", "seed": 3}
 
