@@ -124,8 +124,10 @@ def test_new_leaves_and_groups_are_completed_by_being_there(conf):
     (conf / "sweep" / "seeds.yaml").write_text("# @package _global_\n# Three seeds.\n")
     (conf / "hydra" / "launcher").mkdir(parents=True)
     (conf / "hydra" / "launcher" / "slurm.yaml").write_text("# A cluster.\n_target_: x\n")
+    (conf / "attribution" / "_settings.yaml").write_text("# Of both methods.\nshared: 1\n")
     found = words_of("study")
     assert found.leaves is not None
+    assert found.leaves["attribution"] == ("first", "second") and "attribution.shared" in found.keys
     assert found.leaves["sweep"] == ("seeds",) and found.leaves["hydra/launcher"] == ("slurm",)
     assert "attribution.what" in found.keys and "study.filters" in found.keys
     assert not [key for key in found.keys if "_target_" in key]

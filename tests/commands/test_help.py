@@ -81,6 +81,12 @@ def test_command_help_lists_the_groups_that_the_command_has(capsys):
     assert listed["pretrain"] - listed["study"] == {"pretraining"}
 
 
+def test_a_study_is_not_offered_the_leaves_of_a_pretraining(capsys):
+    study, pretrain = said(capsys, "study", "--help"), said(capsys, "pretrain", "--help")
+    for leaf in ("kang_pretrain", "kang_stream", "stream", "masked_tokens", "pretraining"):
+        assert f"\n  {leaf} " not in study and f"\n  {leaf} " in pretrain
+
+
 def test_groups_that_nothing_composes_are_listed_by_being_there(conf, capsys):
     (conf / "sweep").mkdir()
     (conf / "sweep" / "seeds.yaml").write_text(

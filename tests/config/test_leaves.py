@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gradgene.commands.binding import bind, missing_keys
 from gradgene.commands.groups import conf_dir, describe, groups
+from gradgene.commands.hydra_errors import Line
 from gradgene.commands.targets import locate, parameters
 from gradgene.errors import ConfigError
 
@@ -126,6 +127,24 @@ def test_a_typo_in_any_section_is_an_error(root: str) -> None:
         OmegaConf.update(typo, f"{section}.no_such_key", 1, force_add=True)
         with pytest.raises(ConfigError, match=f"{section}.*no_such_key"):
             bind(typo, missing_ok=True)
+
+
+def test_leaves_of_your_own_may_begin_with_ours(tmp_path: Path) -> None:
+    """A file in `--config-dir` names ours in its defaults and says what differs."""
+    mine = {
+        "data": "defaults: [h5ad, _self_]\npath: mine.h5ad\nphenotypes: [disease]\n",
+        "attribution": "defaults: [_settings, _self_]\n"
+        "method: {_target_: gradgene.attribution.RandomScores, seed: 3}\n",
+    }
+    for group, text in mine.items():
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_text(text)
+    facts = [f"{key}={value}" for key, value in STUDY.items()]
+    line = Line(conf_dir(), ("data=mine", "attribution=mine", *facts), extra=tmp_path)
+    cfg = line.compose(line.overrides)
+    bind(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
+    assert cfg.data.path == "mine.h5ad" and cfg.data.genes == composed().data.genes
+    assert cfg.attribution.method == {"_target_": "gradgene.attribution.RandomScores", "seed": 3}
 
 
 def test_the_experiment_of_a_pretraining_holds_out_what_its_study_does() -> None:

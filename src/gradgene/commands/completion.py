@@ -13,7 +13,7 @@ started to complete a word; print it again after an update.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def words_of(command: str) -> Words:
     if root is not None:
         found = groups.groups_of(root)
         leaves = {group: tuple(of_group) for group, of_group in found.items()}
-        keys = sorted({*_root_keys(root), *_leaf_keys(found)})
+        keys = sorted({*_root_keys(root), *_leaf_keys(root.parent, found)})
     options = flags_of(command, configured=root_of(command) is not None)
     return Words(
         what=COMMANDS[command][1],
@@ -90,10 +90,10 @@ def _root_keys(root: Path) -> Iterable[str]:
     return _dotted({k: v for k, v in sections.items() if k not in ("defaults", "hydra")})
 
 
-def _leaf_keys(found: Mapping[str, Mapping[str, Path]]) -> Iterable[str]:
+def _leaf_keys(conf: Path, found: Iterable[str]) -> Iterable[str]:
     """Keys of the leaves of groups that fill a section of their own, such as `pairs.max_pairs`."""
-    for group, leaves in found.items():
-        for file in leaves.values():
+    for group in found:
+        for file in (conf / group).rglob("*.yaml"):  # also what leaves only have in common
             text = file.read_text(encoding="utf-8")
             if "@package _global_" not in text and "/" not in group:
                 yield from _dotted({group: yaml.safe_load(text)})

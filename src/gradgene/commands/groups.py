@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -58,7 +59,8 @@ def groups(*directories: Path) -> dict[str, dict[str, Path]]:
     """Scan config directories for groups: `{group: {leaf: file}}`, both in alphabetical order.
 
     A leaf in a sub-directory is named as Hydra names it (`kang/small`); Hydra's own groups are the
-    sub-directories of `hydra/` (`hydra/launcher`).
+    sub-directories of `hydra/` (`hydra/launcher`). A file whose name begins with _ is no choice:
+    it holds what leaves beside it have in common.
     """
     found: dict[str, dict[str, Path]] = {}
     for directory in directories:
@@ -66,7 +68,7 @@ def groups(*directories: Path) -> dict[str, dict[str, Path]]:
             group, *rest = file.relative_to(directory).with_suffix("").parts
             if group == "hydra":  # its groups are nested: hydra/launcher
                 group, rest = "/".join([group, *rest[:-1]]), rest[-1:]
-            if rest:
+            if rest and not rest[-1].startswith("_"):
                 found.setdefault(group, {})["/".join(rest)] = file
     return dict(sorted(found.items()))
 
@@ -81,14 +83,24 @@ def composed_groups(root: Path) -> list[str]:
 def groups_of(root: Path) -> dict[str, dict[str, Path]]:
     """The groups that a command with this root configuration has, experiments first.
 
-    They are those that it composes, and those that no root does: sweeps and launchers.
+    They are those that it composes, and those that no root does: sweeps and launchers. A leaf whose
+    comment begins "For `gradgene pretrain`:" is a choice with that root alone.
     """
     found = groups(root.parent)
     mine = composed_groups(root)
     roots = sorted(root.parent.glob("*.yaml"))
     others = {name for other in roots for name in composed_groups(other)} - set(mine)
     first = [name for name in ("experiment", *mine) if name in found]
-    return {name: found[name] for name in dict.fromkeys([*first, *found]) if name not in others}
+    return {
+        name: {leaf: file for leaf, file in found[name].items() if _is_for(root.stem, file)}
+        for name in dict.fromkeys([*first, *found])
+        if name not in others
+    }
+
+
+def _is_for(root: str, leaf: Path) -> bool:
+    command = re.match(r"For `gradgene (\w+)`:", describe(leaf))
+    return command is None or command[1] == root
 
 
 def describe(leaf: Path) -> str:

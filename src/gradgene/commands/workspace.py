@@ -23,7 +23,7 @@ from gradgene.checkpoints import (
 )
 from gradgene.commands.binding import bind, build
 from gradgene.commands.facts import StudyFacts
-from gradgene.commands.groups import conf_dir
+from gradgene.commands.groups import conf_dir, groups
 from gradgene.commands.refusals import (
     refuse_leak,
     refuse_same_token,
@@ -364,18 +364,19 @@ class Workspace(RunFolder):
         ConfigError
             Naming the key `where`, if there is no such leaf.
         """
-        file = conf_dir() / "attribution" / f"{name}.yaml"
-        if not file.is_file():
-            leaves = [f.stem for f in file.parent.glob("*.yaml")]
+        leaves = groups(conf_dir())["attribution"]
+        if name not in leaves:
             raise ConfigError(
                 f"no attribution {name!r}",
                 where=where,
                 expected=f"one of {closest(name, leaves)}",
             )
-        node = OmegaConf.create({"attribution": OmegaConf.load(file)})
-        bind(node)
         # Only the method differs: side by side they must explain the same scalar.
-        return replace(self.settings, method=build(node.attribution).method)
+        method = OmegaConf.load(leaves[name]).method
+        node = OmegaConf.create({"attribution": {**self.cfg.attribution, "method": method}})
+        bind(node)
+        made: AttributionSettings = build(node.attribution)
+        return made
 
 
 def _plain(cfg: Any) -> Any:
