@@ -27,7 +27,6 @@ from gradgene.lit.streaming import SeededTokens
 from gradgene.models import PhenotypeGeneTransformer
 from tests.planted import make_cells, make_tokenizer
 
-
 Module = PretrainingModule | PhenotypeModule
 
 #: So small that every gradient is clipped to it.

@@ -104,7 +104,7 @@ def attribute_pairs(
         every_s=settings.keep_every_s,
         shards=_shard_writer(work, settings, split),
     )
-    collector = AttributionCollector(sums, plan, keeping=keeping)
+    collector = AttributionCollector(sums, plan, keeping)
     said = f"{method.name}: {len(plan)} pairs of {split} cells"
     progress = [c for n, c in build(work.cfg.callbacks).items() if n == "progress"]
     with _shared_sums(work, address, keeping) as found:
