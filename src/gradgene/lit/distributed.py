@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Iterable
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import lightning
@@ -20,7 +19,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from gradgene.errors import ConfigError
+from gradgene.errors import ConfigError, require_extra
 from gradgene.models.block import Block
 
 __all__ = [
@@ -80,12 +79,7 @@ def deepspeed(timeout_hours: float = 168.0) -> DeepSpeedStrategy:
     ConfigError
         If DeepSpeed is not installed.
     """
-    if find_spec("deepspeed") is None:
-        raise ConfigError(
-            "DeepSpeed is not installed",
-            where="trainer",
-            fix="install it with `pip install 'gradgene[deepspeed]'`, or choose trainer=fsdp",
-        )
+    require_extra("deepspeed", "deepspeed", where="trainer", otherwise="choose trainer=fsdp")
     return WholeDeepSpeed(stage=2, timeout=timedelta(hours=timeout_hours))
 
 
