@@ -67,6 +67,19 @@ class GeneRanking:
         name = f"{table.frame['method'].iloc[0]}/table"
         return cls(name, genes, -rank.fillna(len(table) + 1).to_numpy())
 
+    @classmethod
+    def read(cls, frame: pd.DataFrame, genes: tuple[str, ...]) -> list[GeneRanking]:
+        """Every ranking in rows as those of `to_pandas`, over a panel all of which they score."""
+        return [
+            cls(
+                str(name),
+                genes,
+                part.set_index("gene")["score"].loc[list(genes)].to_numpy(),
+                int(str(draw)),
+            )
+            for (name, draw), part in frame.groupby(["ranking", "draw"], sort=False)
+        ]
+
     @property
     def best_first(self) -> np.ndarray:
         """(genes,) positions in the panel, most important first."""
