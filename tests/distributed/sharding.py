@@ -86,7 +86,8 @@ def compare_one(module: Module, batch: Any) -> None:
     torch.testing.assert_close(loss, whole)
     strategy = fsdp()
     strategy.model = shared
-    module.trainer = SimpleNamespace(strategy=strategy)
+    trainer: Any = SimpleNamespace(strategy=strategy)
+    module.trainer = trainer
     assert norm > NORM
     torch.testing.assert_close(shared.clip_grad_norm_(2 * float(norm)), norm)
     module.configure_gradient_clipping(torch.optim.SGD(module.parameters()), NORM, "norm")
