@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gradgene.commands.benchmark_attribution_case import PHENOTYPES, TARGET, Case
+from gradgene.commands.benchmark_attribution_case import TARGET, Case
 from gradgene.commands.benchmark_attribution_methods import benchmarked, seconds_of
 from gradgene.commands.benchmark_figures import Figure
+from gradgene.commands.benchmark_tokenising import PHENOTYPES
 from gradgene.commands.memory import MB, peak_mb, resident_mb
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.tokens import CLS, EOS, TokenBatch, Vocabulary
