@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
+from torch import Tensor
 
 from gradgene.cells import Cells, CellSchema, cells_from_anndata
 from gradgene.models import PhenotypeGeneTransformer
@@ -25,6 +26,7 @@ __all__ = [
     "CONTROL_GENES",
     "PHENOTYPES",
     "VARIANTS",
+    "keep_genes",
     "make_adata",
     "make_cells",
     "make_model",
@@ -137,3 +139,9 @@ def make_pairs(cells: Cells, tokens: TokenBatch, *, n: int = 8, seed: int = 0) -
         torch.tensor(table["input_row"].to_numpy()),
         torch.tensor(table["baseline_row"].to_numpy()),
     )
+
+
+def keep_genes(tokens: TokenBatch, keep_g: Tensor) -> TokenBatch:
+    """Without the tokens of genes whose entry in `keep_g` (genes,) is False."""
+    is_gene_nt = tokens.gene_ids_nt >= 0
+    return tokens.keep(~is_gene_nt | keep_g[tokens.gene_ids_nt.clamp(min=0)])

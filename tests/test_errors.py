@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import pickle
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gradgene import errors
-from gradgene.errors import CellsError, GradgeneError, LabelError, closest, closest_first
+from gradgene.errors import (
+    CellsError,
+    ConfigError,
+    GradgeneError,
+    LabelError,
+    closest,
+    closest_first,
+    require_extra,
+)
 
 FAMILY = [
     kind
@@ -65,3 +74,14 @@ def test_closest_counts_what_it_leaves_out() -> None:
     assert closest("q", [f"label{i}" for i in range(11)]).endswith(" and 3 more")
     assert "more" not in closest("q", [f"label{i}" for i in range(8)])
     assert closest("q", []) == "(none)"
+
+
+def test_what_an_extra_would_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_extra("any", "json", "re", where="there")
+    monkeypatch.setitem(sys.modules, "not_there", None)
+    with pytest.raises(ConfigError) as caught:
+        require_extra("any", "not_there", "json", "nor_this", where="there", otherwise="wait")
+    assert str(caught.value) == (
+        "there: needs not-there and nor-this, which is not installed; "
+        "to fix: pip install 'gradgene[any]', or wait"
+    )

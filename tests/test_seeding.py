@@ -1,4 +1,4 @@
-"""One seed decides Python's, NumPy's and torch's draws."""
+"""One seed decides Python's, NumPy's and torch's draws; a place decides its own number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradgene.seeding import seed_everything
+from gradgene.seeding import GOLDEN, seed_everything, shifted, splitmix64
 
 
 def draw(seed: int) -> tuple[float, float, float]:
@@ -23,3 +23,13 @@ def test_same_seed_same_draws(seed: int) -> None:
 
 def test_every_source_depends_on_the_seed() -> None:
     assert all(a != b for a, b in zip(draw(1), draw(2), strict=True))
+
+
+def test_splitmix64_is_the_published_one() -> None:
+    """Its first three outputs from the state 0."""
+    expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert [x % 2**64 for x in splitmix64(torch.arange(1, 4) * GOLDEN).tolist()] == expected
+
+
+def test_what_is_shifted_to_the_right_is_filled_with_zeros() -> None:
+    assert shifted(torch.tensor([-1, 8]), 60).tolist() == [15, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 __all__ = [
     "AttributionError",
@@ -19,6 +20,7 @@ __all__ = [
     "TokenError",
     "closest",
     "closest_first",
+    "require_extra",
     "require_least",
 ]
 
@@ -137,3 +139,24 @@ def require_least(where: str, **numbers: tuple[float | None, float]) -> None:
                 expected=f"{lowest} or more",
                 found=str(number),
             )
+
+
+def require_extra(extra: str, *modules: str, where: str, otherwise: str = "") -> None:
+    """Raise `ConfigError` saying what to install where a module of an extra is not installed.
+
+    Parameters
+    ----------
+    extra, modules
+        Name of the extra of gradgene, and the modules of it that are needed.
+    where
+        What needs them: an argument, a key or a command.
+    otherwise
+        What the user can do instead.
+    """
+    missing = [name.replace("_", "-") for name in modules if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"needs {' and '.join(missing)}, which is not installed",
+            where=where,
+            fix=f"pip install 'gradgene[{extra}]'" + (f", or {otherwise}" if otherwise else ""),
+        )

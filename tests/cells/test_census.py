@@ -151,7 +151,7 @@ def test_a_place_without_a_census(tmp_path: Path) -> None:
 
 def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cellxgene_census", None)
-    with pytest.raises(CellsError, match=r"pip install 'gradgene\[census\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'gradgene\[census\]'"):
         fetch_cells(CensusQuery({"disease": BOTH}))
 
 

@@ -290,7 +290,7 @@ def test_genes_from_a_file(run: Path, tmp_path: Path) -> None:
         names.write_text(text)
         with pytest.raises(CheckpointError, match=rf"checkpoint\.genes: .*{said}"):
             CheckpointSource(str(run), genes=str(names)).load()
-    with pytest.raises(CheckpointError, match=r"checkpoint\.genes: .*absent.*cannot be read"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.genes: no such gene list.*absent"):
         CheckpointSource(str(run), genes=str(tmp_path / "absent.txt")).load()
     with pytest.raises(CheckpointError, match="no checkpoint is named"):
         CheckpointSource().load()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from gradgene.commands import benchmark_arms, benchmark_training
+from gradgene.commands import benchmark_training
 from gradgene.commands.benchmark_arms import ARMS, ArmRun, TrainingJob, run_arm
 from gradgene.commands.benchmark_training import Settings, compare, footprints, make_job, measure
 from gradgene.errors import ConfigError
@@ -145,10 +145,7 @@ def test_checkpointing_trains_the_same(runs: dict[str, ArmRun]) -> None:
 def test_without_transformers_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        benchmark_arms, "find_spec", lambda name: None if name == "accelerate" else real(name)
-    )
+    monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(ConfigError, match=r"needs accelerate.*pip install 'gradgene\[benchmark\]'"):
         measure(TOY, Console(quiet=True))
 

@@ -13,6 +13,7 @@ import pytest
 
 from gradgene.commands import estimate
 from gradgene.commands.estimate import Estimate, Pace, measure_pace, most_tokens, work_of
+from gradgene.commands.memory import MB
 from gradgene.lit import PairBatches
 from gradgene.pairs import PairPlan
 
@@ -96,7 +97,7 @@ def test_memory_that_grows_with_a_batch_is_seen(monkeypatch: pytest.MonkeyPatch)
     assert found.mb_a_position == pytest.approx(0.02)
     assert found.base_mb == pytest.approx(340.0)
     largest = max(len(pairs) * made.length_of(pairs) for pairs in made.batches)
-    scores_mb = largest * estimate.BYTES_A_POSITION / estimate.MB
+    scores_mb = largest * estimate.BYTES_A_POSITION / MB
     expected = 340 + 0.02 * largest + scores_mb + estimate.NOT_SEEN_MB
     assert found.of(made).peak_mb == pytest.approx(expected)
     assert measure_pace(work, made, "cpu", 10_000.0).base_mb == pytest.approx(10_340.0)

@@ -14,7 +14,8 @@ from rich.console import Console
 from gradgene.attribution import AttributionSettings, DeepLift
 from gradgene.commands.evaluate_interactions import check_interactions, measure_interactions
 from gradgene.errors import ConfigError, RankingError
-from gradgene.evaluation import INTERACTION_COLUMNS, Interactions
+from gradgene.evaluation import Interactions
+from gradgene.evaluation.interactions import INTERACTION_COLUMNS
 from tests.planted import make_cells, make_model, make_tokenizer
 
 BEST = [f"g{k}" for k in (3, 20, 7, 0, 5, 9, 11)]

@@ -129,13 +129,9 @@ def test_an_unwritable_output_directory_is_one_line(gradgene, conf):
         (("study", "--cfg", "jobs"), "'job'"),
         (("study", "--config-dir"), "needs a value"),
         (("report", "-m"), "takes no such option"),
-        (("query",), "not part of this version"),
     ],
 )
-def test_mistakes_on_the_line(gradgene, monkeypatch, words, says):
-    monkeypatch.setitem(
-        sys.modules["gradgene.commands.main"].COMMANDS, "query", ("gradgene.commands.nil", "nil")
-    )
+def test_mistakes_on_the_line(gradgene, words, says):
     code, err = gradgene(*words)
     assert code == 2 and says in err and err.count("\n") == 1
 

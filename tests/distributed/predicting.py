@@ -22,7 +22,6 @@ from gradgene.attribution import Attribution, Target, build_method
 from gradgene.commands.main import end_process
 from gradgene.genes import GeneSumsMetric, Importance, PairDesign
 from gradgene.lit import (
-    AttributionCollector,
     FineTuning,
     MaskedTarget,
     PhenotypeModule,
@@ -31,6 +30,7 @@ from gradgene.lit import (
 )
 from gradgene.pairs import CellStateBaseline, PairSampler
 from tests.distributed.forking import run_forked
+from tests.lit.toys import Watched
 from tests.planted import make_cells, make_model, make_tokenizer
 
 
@@ -57,7 +57,7 @@ def main(sampler: str, folder: Path, n: int) -> None:
             assert pair not in mine
             mine[pair] = float(total)
 
-    collector = AttributionCollector(sums, plan, write)
+    collector = Watched(sums, plan, write)
     trainer = lightning.Trainer(
         accelerator="cpu",
         devices=n,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -11,22 +13,35 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.multiprocessing.spawn import start_processes
 
 from gradgene.commands.main import end_process
-from gradgene.lit import MaskedTokens, Pretraining, PretrainingModule, fsdp
+from gradgene.lit import (
+    FineTuning,
+    MaskedTarget,
+    MaskedTokens,
+    PhenotypeModule,
+    Pretraining,
+    PretrainingModule,
+    fsdp,
+)
 from gradgene.lit.masking import cell_seeds
 from gradgene.lit.streaming import SeededTokens
 from gradgene.models import PhenotypeGeneTransformer
 from tests.planted import make_cells, make_tokenizer
 
+Module = PretrainingModule | PhenotypeModule
+
+#: So small that every gradient is clipped to it.
+NORM = 0.01
+
 
 class Step(nn.Module):
     """The training step as a forward pass, which is how Lightning runs it under FSDP."""
 
-    def __init__(self, module: PretrainingModule) -> None:
+    def __init__(self, module: Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, batch: SeededTokens) -> Tensor:
-        """Mean loss of the masked tokens, without a trainer to log it to."""
+    def forward(self, batch: Any) -> Tensor:
+        """Mean loss of a batch, without a trainer to log it to."""
         self.module.log = lambda *given, **more: None  # type: ignore[method-assign,assignment]
         return self.module.training_step(batch, 0)
 
@@ -39,15 +54,29 @@ def compare(rank: int, port: str) -> None:
     cells = make_cells(16, 40)
     tokenizer = make_tokenizer(cells)
     tokens = tokenizer(cells)
-    batch = SeededTokens(tokens, cell_seeds(torch.arange(len(tokens)).numpy(), 1))
+    seeded = SeededTokens(tokens, cell_seeds(torch.arange(len(tokens)).numpy(), 1))
     torch.manual_seed(0)
-    model = PhenotypeGeneTransformer(
-        tokenizer.vocabulary, dim=16, n_layers=3, n_heads=2, hidden_dim=32, dropout=0.0
+    model, other = (
+        PhenotypeGeneTransformer(
+            tokenizer.vocabulary, dim=16, n_layers=3, n_heads=2, hidden_dim=32, dropout=0.0
+        )
+        for _ in range(2)
     )
-    module = PretrainingModule(model, cells.schema, Pretraining(), MaskedTokens(), 10)
+    compare_one(PretrainingModule(model, cells.schema, Pretraining(), MaskedTokens(), 10), seeded)
+    few = FineTuning(arm="last_k")  # some weights learn and others do not
+    tuned = PhenotypeModule(other, cells.schema, "disease", few, MaskedTarget())
+    tuned.setup("fit")
+    compare_one(tuned, tokens)
+    distributed.destroy_process_group()
+    end_process(0)
+
+
+def compare_one(module: Module, batch: Any) -> None:
+    """Loss, norm and clipped norm of one module."""
     whole = Step(module)(batch)
     whole.backward()
-    norm = torch.cat([w.grad.reshape(-1) for w in model.parameters()]).norm()  # type: ignore[union-attr]
+    gradients = [w.grad.reshape(-1) for w in module.parameters() if w.grad is not None]
+    norm = torch.cat(gradients).norm()
     module.zero_grad()
     shared = FullyShardedDataParallel(Step(module), device_id=torch.device("cpu"), **fsdp().kwargs)
     pieces = [m for m in shared.modules() if isinstance(m, FullyShardedDataParallel)]
@@ -55,9 +84,14 @@ def compare(rank: int, port: str) -> None:
     loss = shared(batch)
     loss.backward()
     torch.testing.assert_close(loss, whole)
-    torch.testing.assert_close(shared.clip_grad_norm_(1.0), norm)
-    distributed.destroy_process_group()
-    end_process(0)
+    strategy = fsdp()
+    strategy.model = shared
+    trainer: Any = SimpleNamespace(strategy=strategy)
+    module.trainer = trainer
+    assert norm > NORM
+    torch.testing.assert_close(shared.clip_grad_norm_(2 * float(norm)), norm)
+    module.configure_gradient_clipping(torch.optim.SGD(module.parameters()), NORM, "norm")
+    torch.testing.assert_close(shared.clip_grad_norm_(1.0), torch.tensor(NORM))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def long(**scores: list[float]) -> pd.DataFrame:
 
 def test_identical_and_reversed() -> None:
     same = similarity(UP, 10 * UP + 3, top_k=2)
-    assert (same.spearman, same.top_overlap, same.top_jaccard, same.n_genes) == (1, 1, 1, 6)
+    assert (same.spearman, same.top_overlap, same.n_genes) == (1, 1, 6)
     turned = similarity(UP, -UP, top_k=2)
     assert (turned.spearman, turned.spearman_abs, turned.top_overlap) == (-1, 1, 0)
 
@@ -43,8 +43,6 @@ def test_identical_and_reversed() -> None:
 def test_overlap_of_the_best() -> None:
     found = similarity(UP, np.array([5.0, 0.0, 4.0, 3.0, -1.0, -2.0]), top_k=3)
     assert found.top_overlap == pytest.approx(2 / 3)  # genes 0 and 2
-    assert found.top_jaccard == pytest.approx(2 / 4)
-    assert found.top_jaccard == pytest.approx(found.top_overlap / (2 - found.top_overlap))
     by_size = similarity(UP, UP[::-1].copy(), top_k=1, absolute=True)
     assert by_size.top_overlap == 0  # gene 5 against gene 0
     assert similarity(UP, UP, top_k=100).top_overlap == 1

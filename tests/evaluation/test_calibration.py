@@ -11,11 +11,10 @@ from scipy.optimize import minimize_scalar
 from gradgene.errors import ConfigError
 from gradgene.evaluation import (
     Calibration,
-    fit_temperature,
-    negative_log_likelihood,
     prediction_quality,
     tempered,
 )
+from gradgene.evaluation.calibration import fit_temperature, negative_log_likelihood
 from gradgene.pruning import Predictions
 
 LABELS = ("alpha", "beta", "gamma")

@@ -14,7 +14,8 @@ from torch import Tensor
 from gradgene.attribution import GeneInteractions, Target, mixed_differences
 from gradgene.cells import Cells, CellSchema, PlantedLevel, cells_from_anndata, plant_cells
 from gradgene.errors import ConfigError, RankingError
-from gradgene.evaluation import INTERACTION_COLUMNS, Interactions, interaction_table
+from gradgene.evaluation import Interactions, interaction_table
+from gradgene.evaluation.interactions import INTERACTION_COLUMNS
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import PairPlan, PairSampler, blend, blind_pairs
 from gradgene.tokens import TokenBatch, Tokenizer, Vocabulary, mask_category

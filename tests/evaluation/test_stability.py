@@ -29,7 +29,7 @@ def noisy(n_pairs: int, noise: float, n_genes: int = 600) -> np.ndarray:
 def test_pairs_that_all_say_the_same() -> None:
     table = pair_stability(np.tile(RNG.normal(size=40), (24, 1)), np.arange(24), n_draws=2)
     assert table["n_pairs"].tolist() == [10, 12] * 2
-    assert (table[["spearman", "top_overlap", "top_jaccard"]] == 1).all(axis=None)
+    assert (table[["spearman", "top_overlap"]] == 1).all(axis=None)
     assert set(table["n_genes"]) == {40}
 
 
@@ -156,7 +156,6 @@ def test_tables_of_several_runs() -> None:
     ]
     assert found["spearman"].tolist() == [1, -1, -1]
     assert found["top_overlap"].tolist() == [1, 0, 0]
-    assert found["top_jaccard"].tolist() == [1, 0, 0]
     assert set(found["n_genes"]) == {3}
     with pytest.raises(RankingError, match="two tables"):
         table_stability({"only": one})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from gradgene.genes import (
     GeneSets,
     GeneTable,
     enrich,
-    enrichment,
     require_gseapy,
     scored_genes,
 )
@@ -177,8 +177,8 @@ class TestRefusals:
             enrich(ranked(GENES), named(A=["Gene00"]), top_k=5, background=GENES)
 
     def test_without_gseapy(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(enrichment, "find_spec", lambda name: None)
-        with pytest.raises(ConfigError, match=r'pip install "gradgene\[enrichment\]"'):
+        monkeypatch.setitem(sys.modules, "gseapy", None)
+        with pytest.raises(ConfigError, match=r"pip install 'gradgene\[enrichment\]'"):
             enrich(ranked(GENES), named(A=GENES[:3]), top_k=5, background=GENES)
         with pytest.raises(ConfigError, match="gseapy"):
             require_gseapy()

@@ -146,6 +146,24 @@ def test_a_model_is_not_judged_on_what_it_began_with(pretrained, cells_file, tmp
     assert after == before | {other}
 
 
+def test_donors_that_only_the_first_training_saw_are_not_judged_on(
+    pretrained, cells_file, tmp_path, refused
+):
+    def rename(adata):
+        adata.obs["donor"] = "new " + adata.obs["donor"].astype(str)
+
+    others, folder = write_cells(tmp_path / "others.h5ad", rename), tmp_path / "run"
+    assert main(["train", *beginning(others, folder, pretrained, "finetune.max_epochs=1")]) == 0
+    first, ours = (set(load_checkpoint(f).trained_on) for f in (pretrained, folder))
+    assert first < ours and {donor.startswith("new ") for donor in ours - first} == {True}
+    learnt = min(first)
+    more = (f"checkpoint.path={folder}", f"data.holdout_donors=[{learnt}]")
+    for command in ("train", "attribute"):
+        error = refused(command, *words(cells_file, tmp_path / "judged", *more))
+        assert "checkpoint.path: the model was trained on 1 of the donors" in error
+        assert f"judged on: {learnt};" in error
+
+
 @pytest.fixture
 def relabelled(tmp_path: Path) -> Path:
     """The cells, a tenth of them with a label that the pretrained model has not met."""

@@ -20,7 +20,7 @@ from gradgene.lit import AttributionCollector, Explained, Keeping, pair_loader
 from gradgene.pairs import CellStateBaseline, EmptyBaseline
 from gradgene.store import PairShardWriter, merge_manifests, read_pair_scores
 from tests.lit.test_pairs import TARGET, Study, new_sums
-from tests.lit.toys import trainer
+from tests.lit.toys import Watched, trainer
 
 BASELINE = CellStateBaseline()
 BATCH_TOKENS = 100
@@ -69,7 +69,7 @@ def run(
             return PairShardWriter(shards, vocabulary.genes, vocabulary.phenotypes, key, rank)
 
     keeping = Keeping(folder, key, sampler, every_s, writer) if folder else None
-    collector = AttributionCollector(sums, study.plan, count, keeping)
+    collector = Watched(sums, study.plan, count, keeping)
     module = study.module(method, BASELINE)
     module.explain_with(method, TARGET, BASELINE, on_error)
     with warnings.catch_warnings():  # as commands do: there may be nothing left to do

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -306,13 +306,6 @@ def test_what_the_model_lacks_is_refused() -> None:
 
 def test_without_peft_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(make_tokenizer(make_cells()).vocabulary).float()
-    real = builtins.__import__
-
-    def absent(name: str, *more: Any) -> Any:
-        if name == "peft":
-            raise ImportError(name)
-        return real(name, *more)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ConfigError, match=r"pip install 'gradgene\[lora\]'"):
         prepare(model, finetuning("lora"))

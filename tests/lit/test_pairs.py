@@ -35,7 +35,7 @@ from gradgene.pairs import (
     blend,
 )
 from gradgene.tokens import Tokenizer
-from tests.lit.toys import trainer
+from tests.lit.toys import Watched, trainer
 from tests.planted import PHENOTYPES, make_cells, make_model, make_tokenizer
 
 TARGET = Target("disease", "case", "control")
@@ -110,12 +110,12 @@ def collect(
     method: AttributionMethod,
     baseline: BaselineStrategy,
     batch_tokens: int,
-    write: Any = None,
+    watch: Any = None,
     per_cell: bool = False,
 ) -> tuple[GeneSumsMetric, AttributionCollector]:
     """Run the plan through `trainer.predict`."""
     sums = new_sums(study, method, baseline)
-    collector = AttributionCollector(sums, study.plan, write)
+    collector = Watched(sums, study.plan, watch or (lambda *given: None))
     loader = pair_loader(study.cells, study.tokenizer, study.plan, batch_tokens, per_cell=per_cell)
     trainer(inference_mode=False, callbacks=[collector]).predict(
         study.module(method, baseline), loader, return_predictions=False

@@ -24,7 +24,7 @@ from gradgene.pairs import BASELINES, BaselineStrategy, BlendedBatch, MeanBaseli
 from gradgene.store import PairShardWriter
 from gradgene.tokens import TokenBatch
 from tests.lit.test_pairs import TARGET, Study, new_sums
-from tests.lit.toys import trainer
+from tests.lit.toys import Watched, trainer
 from tests.planted import PHENOTYPES
 
 #: Methods whose scores are of differences, so that what both members share scores exactly 0.
@@ -156,7 +156,7 @@ def test_phenotype_tokens_are_rows_of_table_and_shards(study: Study, tmp_path: P
     vocabulary, plan = study.tokenizer.vocabulary, study.plan
     sums = new_sums(study, method, against)
     writer = PairShardWriter(tmp_path, vocabulary.genes, vocabulary.phenotypes, "abc")
-    collector = AttributionCollector(sums, plan, writer.write)
+    collector = Watched(sums, plan, writer.write)
     found = predicted(study, method, against, callbacks=[collector])
     expression = expression_of_pairs(study.cells, plan, vocabulary.bin_edges[0])
     facts = dict.fromkeys(

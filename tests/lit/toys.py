@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import lightning
+import numpy as np
 
-from gradgene.lit import CellDataModule, FineTuning, MaskedTarget, PhenotypeModule
+from gradgene.attribution import Attribution
+from gradgene.genes import GeneSumsMetric
+from gradgene.lit import (
+    AttributionCollector,
+    CellDataModule,
+    FineTuning,
+    Keeping,
+    MaskedTarget,
+    PhenotypeModule,
+)
 from gradgene.models import PhenotypeGeneTransformer
+from gradgene.pairs import BlendedBatch, PairPlan
 from tests.planted import BIN_EDGES, PHENOTYPES, make_adata
 
-__all__ = ["data_module", "phenotype_module", "trainer", "write"]
+__all__ = ["Watched", "data_module", "phenotype_module", "trainer", "write"]
+
+
+class Watched(AttributionCollector):
+    """Calls `watch` with each attribution it has added and the plan positions of its pairs."""
+
+    def __init__(
+        self,
+        sums: GeneSumsMetric,
+        plan: PairPlan,
+        watch: Callable[[Attribution, np.ndarray], None],
+        keeping: Keeping | None = None,
+    ) -> None:
+        super().__init__(sums, plan, keeping)
+        self.watch = watch
+
+    def _add(self, attribution: Attribution, batch: BlendedBatch, pairs: np.ndarray) -> None:
+        super()._add(attribution, batch, pairs)
+        self.watch(attribution, pairs)
 
 
 def write(adata: ad.AnnData, folder: Path) -> Path:

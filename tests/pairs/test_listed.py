@@ -63,7 +63,7 @@ def test_files_that_hold_no_pairs(file: Path) -> None:
     with pytest.raises(PairError, match=r"pairs\.file: no such file"):
         sampler_of(file).sample(make_cells())
     write(pd.DataFrame({"input": ["cell1"], "control": ["cell2"]}), file)
-    with pytest.raises(PairError, match=r"lacks the column 'baseline'.*found input, control"):
+    with pytest.raises(PairError, match=r"lacks the column 'baseline'.*found 'input', 'control'"):
         sampler_of(file).sample(make_cells())
     write(pd.DataFrame({"input": [], "baseline": []}), file)
     with pytest.raises(PairError, match="no matched pair"):

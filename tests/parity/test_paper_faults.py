@@ -47,7 +47,7 @@ from tests.parity.goldens import (
     raw_close,
     released_norm,
 )
-from tests.planted import make_cells, make_model, make_tokenizer
+from tests.planted import keep_genes, make_cells, make_model, make_tokenizer
 
 ROWS = torch.arange(len(PAIRS))
 
@@ -187,7 +187,7 @@ def test_a_gene_has_its_own_rank(released: Released) -> None:
     assert offset == 6 and all(right[vocabulary.genes[t]] == rank_g[t] for t in types if t < n)
 
     best = set(sorted(vocabulary.genes, key=right.__getitem__)[: n // 2])
-    kept = tokens.keep_genes(torch.from_numpy(ranking.kept(0.5, "lowest_first")))
+    kept = keep_genes(tokens, torch.from_numpy(ranking.kept(0.5, "lowest_first")))
     names = [{vocabulary.genes[g] for g in row if g >= 0} for row in kept.gene_ids_nt.tolist()]
     before = [{vocabulary.genes[g] for g in row if g >= 0} for row in tokens.gene_ids_nt.tolist()]
     assert names == [genes & best for genes in before]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gradgene.errors import RankingError
 from gradgene.pruning.cutting import CellCuts, Cuts
 from gradgene.tokens import MASK, TokenBatch
-from tests.planted import make_cells, make_tokenizer
+from tests.planted import keep_genes, make_cells, make_tokenizer
 
 CELLS = make_cells(12, 30)
 TOKENIZER = make_tokenizer(CELLS)
@@ -33,7 +33,7 @@ def cell_cuts(place_og: torch.Tensor, removal: str = "delete") -> CellCuts:
 def alone(place_g: torch.Tensor, row: int, low: int, high: int) -> TokenBatch:
     """One cell with the genes outside the places low … high - 1 deleted."""
     keep_g = (place_g >= low) & (place_g < high)
-    return TOKENS.take(torch.tensor([row])).keep_genes(keep_g)
+    return keep_genes(TOKENS.take(torch.tensor([row])), keep_g)
 
 
 @st.composite

@@ -13,7 +13,7 @@ from gradgene.pruning.cutting import CellCuts, Cuts
 from gradgene.pruning.nested import nested_groups, read_nested
 from gradgene.pruning.predict import predict_cuts
 from gradgene.tokens import MASK, TokenBatch, Tokenizer, mask_category
-from tests.planted import VARIANTS, make_cells, make_model, make_tokenizer
+from tests.planted import VARIANTS, keep_genes, make_cells, make_model, make_tokenizer
 
 CELLS = make_cells(6, 40)
 TOKENIZER: Tokenizer = make_tokenizer(CELLS)
@@ -41,7 +41,8 @@ def one_by_one(model: PhenotypeGeneTransformer, of: CellCuts, cuts: Cuts) -> np.
     for v in range(len(cuts)):
         row, order, low, high = (int(x[v]) for x in vars(cuts).values())
         place_g = of.place_og[order]
-        alone = TOKENS.take(torch.tensor([row])).keep_genes((place_g >= low) & (place_g < high))
+        one, keep_g = TOKENS.take(torch.tensor([row])), (place_g >= low) & (place_g < high)
+        alone = keep_genes(one, keep_g)
         said.append(predict(model, alone, "disease", 10**6).probabilities_nc[0])
     return np.stack(said)
 

@@ -10,6 +10,7 @@ from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pruning import PruningSettings, predict, predict_pairs
 from gradgene.pruning.per_pair import union_places
 from gradgene.tokens import TokenBatch
+from tests.planted import keep_genes
 from tests.pruning.toys import GENES, one_gene_reader, telling_cells, telling_tokenizer
 
 #: Pairs of cells of `tiny_tokens`: input rows, baseline rows.
@@ -49,7 +50,7 @@ def test_cuts_are_of_the_union(
                 kept = best_first[:n] if order == "lowest_first" else best_first[len(union) - n :]
                 keep_g = torch.zeros(n_genes, dtype=torch.bool)
                 keep_g[kept] = True
-                alone = both.take(torch.tensor(rows)).keep_genes(keep_g)
+                alone = keep_genes(both.take(torch.tensor(rows)), keep_g)
                 expected = predict(tiny_model, alone, "disease", 10**6).probabilities_nc
                 np.testing.assert_allclose(found[1 + 3 * r + k, rows], expected, atol=1e-6)
     whole = predict(tiny_model, both, "disease", 10**6).probabilities_nc

@@ -40,6 +40,19 @@ def test_to_pandas_is_best_first() -> None:
     assert set(table["split"]) == {"train"}
 
 
+def test_what_was_written_is_read_back() -> None:
+    made = [GeneRanking("random", PANEL, np.random.default_rng(i).random(4), i) for i in (0, 1)]
+    made.append(GeneRanking("m/forward/abs", PANEL, np.array([0.5, -1.0, 2.0, 0.0])))
+    found = GeneRanking.read(pd.concat(r.to_pandas("train") for r in made), PANEL)
+    assert [(r.name, r.draw, type(r.draw)) for r in found] == [
+        ("random", 0, int),
+        ("random", 1, int),
+        ("m/forward/abs", 0, int),
+    ]
+    for one, other in zip(found, made, strict=True):
+        assert one.genes == PANEL and np.array_equal(one.scores_g, other.scores_g)
+
+
 @pytest.mark.parametrize(
     "scores",
     [np.zeros(3), np.zeros((4, 1)), np.array([0, 1, np.nan, 2]), np.array([0, 1, np.inf, 2])],

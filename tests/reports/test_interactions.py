@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gradgene.evaluation import INTERACTION_COLUMNS
+from gradgene.evaluation.interactions import INTERACTION_COLUMNS
 from gradgene.reports import RunFiles, write_figures, write_report
 from gradgene.reports.sections import interaction_rows
 

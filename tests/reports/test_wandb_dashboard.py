@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from gradgene.commands import report_wandb
 from gradgene.commands.report_wandb import known_figures, send_runs
-from gradgene.reports import RunFiles, wandb, wandb_dashboard
+from gradgene.reports import RunFiles, wandb
 from gradgene.reports.wandb_dashboard import lay_out, workspace
 from tests.reports.synthetic import write_run
 from tests.wandb_files import nobody
@@ -110,7 +111,7 @@ def test_offline_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.Monk
 def test_without_the_package_runs_are_sent_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wandb_dashboard, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     sent: list[object] = []
 
     def send(*given: object) -> str:
@@ -121,4 +122,4 @@ def test_without_the_package_runs_are_sent_all_the_same(
     said = io.StringIO()
     send_runs([RunFiles.read(write_run(tmp_path))], Console(file=said, soft_wrap=True))
     assert len(sent) == 1
-    assert 'pip install "gradgene[dashboards]"' in said.getvalue()
+    assert "pip install 'gradgene[dashboards]'" in said.getvalue()

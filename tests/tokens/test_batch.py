@@ -53,16 +53,6 @@ def test_keep_against_lists(tokens: TokenBatch, seed: int, share: float) -> None
     assert rows(kept) == padded(expected)
 
 
-@given(seed=st.integers(0, 1000), share=st.floats(0, 1))
-def test_keep_genes_against_lists(tokens: TokenBatch, seed: int, share: float) -> None:
-    keep_g = torch.rand(50, generator=torch.Generator().manual_seed(seed)) < share
-    expected = [
-        [token for token in cell if token[2] and (token[3] < 0 or keep_g[token[3]])]
-        for cell in rows(tokens)
-    ]
-    assert rows(tokens.keep_genes(keep_g)) == padded(expected)
-
-
 @given(chosen=st.lists(st.integers(0, 11)))
 def test_take_against_lists(tokens: TokenBatch, chosen: list[int]) -> None:
     expected = [[token for token in rows(tokens)[row] if token[2]] for row in chosen]
@@ -81,7 +71,6 @@ def test_take_cuts_no_token_behind_a_gap(tiny_pairs: BlendedBatch) -> None:
 def test_nothing_is_changed_in_place(tokens: TokenBatch) -> None:
     before = rows(tokens)
     tokens.keep(random_flags(tokens, 0, 0.5))
-    tokens.keep_genes(torch.zeros(50, dtype=torch.bool))
     tokens.take(torch.tensor([1]))
     assert rows(tokens) == before
     with pytest.raises(FrozenInstanceError):

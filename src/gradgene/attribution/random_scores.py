@@ -28,13 +28,10 @@ from gradgene.attribution.occlusion import explained_tokens
 from gradgene.attribution.target import BoundTarget
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch
+from gradgene.seeding import GOLDEN, shifted, splitmix64
 from gradgene.tokens import TokenBatch
 
 __all__ = ["RandomScores"]
-
-#: Steps of splitmix64 as signed integers, which wrap around as unsigned ones do.
-GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
-FIRST, SECOND = 0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64)
 
 #: As many bits as a float64 holds exactly together with a half.
 UNIFORM_BITS = 52
@@ -96,23 +93,11 @@ def _content(
 
 def _combined(one: Tensor, other: Tensor) -> Tensor:
     """A hash of two integers in this order."""
-    return _mixed(_mixed(one + GOLDEN) ^ other)
-
-
-def _mixed(x: Tensor) -> Tensor:
-    """The finaliser of splitmix64, a permutation of the int64."""
-    x = (x ^ _shifted(x, 30)) * FIRST
-    x = (x ^ _shifted(x, 27)) * SECOND
-    return x ^ _shifted(x, 31)
-
-
-def _shifted(x: Tensor, bits: int) -> Tensor:
-    """`x` to the right with zeros coming in; torch's own shift repeats the sign."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return splitmix64(splitmix64(one + GOLDEN) ^ other)
 
 
 def _normal(hash_pt: Tensor) -> Tensor:
     """float64 standard normal numbers by the inverse of their distribution function."""
-    uniform_pt = (_shifted(hash_pt, 64 - UNIFORM_BITS).double() + 0.5) / 2.0**UNIFORM_BITS
+    uniform_pt = (shifted(hash_pt, 64 - UNIFORM_BITS).double() + 0.5) / 2.0**UNIFORM_BITS
     normal_pt: Tensor = torch.special.ndtri(uniform_pt)
     return normal_pt

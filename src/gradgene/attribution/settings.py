@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gradgene.attribution.method import AttributionMethod
@@ -10,6 +10,8 @@ from gradgene.attribution.target import Target, TargetKind
 from gradgene.errors import AttributionError
 
 __all__ = ["AttributionSettings"]
+
+Save = Literal["table", "pairs"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class AttributionSettings:
     target_kind: TargetKind = "margin"
     vocabulary: Literal["category", "all"] = "category"
     normalize: Literal["none", "l2"] = "none"
-    save: Literal["table", "pairs"] = "table"
+    save: Save = "table"
     batch_tokens: int | Literal["auto"] = 8192
     on_error: Literal["stop", "skip"] = "stop"
     keep_every_s: float = 30.0
@@ -63,6 +65,13 @@ class AttributionSettings:
                     expected=f"at least {least}",
                     found=str(value),
                 )
+
+    def deciding(self, save: Save | None = None) -> str:
+        """What decides the scores, as text: how often progress is kept does not.
+
+        `save` stands for what is written where that plays no part either.
+        """
+        return str(replace(self, keep_every_s=0.0, save=save or self.save))
 
     def target(self, category: str, label: str, against: str) -> Target:
         """The scalar for a contrast of two labels."""

@@ -19,7 +19,7 @@ from scipy import sparse
 from gradgene.cells.drawing import draw_cells
 from gradgene.cells.labels import as_labels
 from gradgene.cells.schema import require_label
-from gradgene.errors import CellsError, ConfigError, LabelError, closest
+from gradgene.errors import CellsError, ConfigError, LabelError, closest, require_extra
 
 __all__ = ["CENSUS_COLUMNS", "CensusQuery", "fetch_cells"]
 
@@ -107,11 +107,15 @@ def fetch_cells(query: CensusQuery) -> ad.AnnData:
 
     Raises
     ------
+    ConfigError
+        If cellxgene-census is not installed.
     CellsError, LabelError
-        If cellxgene-census is not installed, the Census cannot be opened or read, a column or
-        label is not in it, or no cell of a label is left.
+        If the Census cannot be opened or read, a column or label is not in it, or no cell of a
+        label is left.
     """
-    package = _package()
+    require_extra("census", "cellxgene_census", where="gradgene data fetch")
+    import cellxgene_census as package
+
     local = Path(query.census).expanduser()
     try:
         with _opened(package, query.census, local) as census:
@@ -139,18 +143,6 @@ def _of_the_store(error: Exception) -> bool:
     """
     known = isinstance(error, OSError | ValueError | RuntimeError | KeyError)
     return known or type(error).__module__.startswith("tiledbsoma")
-
-
-def _package() -> ModuleType:
-    try:
-        import cellxgene_census
-    except ImportError as error:
-        raise CellsError(
-            "needs the package cellxgene-census, which is not installed",
-            where="gradgene data fetch",
-            fix="pip install 'gradgene[census]'",
-        ) from error
-    return cellxgene_census
 
 
 def _opened(package: ModuleType, census: str, local: Path) -> Any:

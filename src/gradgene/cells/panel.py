@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, get_args
 
 import anndata as ad
@@ -13,6 +12,7 @@ import scanpy as sc
 
 from gradgene.cells.cells import Cells, log_normalise
 from gradgene.cells.joining import strip_version
+from gradgene.cells.user_files import read_names
 from gradgene.errors import CellsError, closest
 from gradgene.modes import same_threads
 
@@ -99,15 +99,8 @@ def _listed(cells: Cells, name: str) -> tuple[str, ...]:
 
 
 def _names(name: str) -> list[str]:
-    """The names in a file, one a line, each once and without versions."""
-    file = Path(name).expanduser()
-    if not file.is_file():
-        raise CellsError(f"no such gene list: {file}", where="data.genes")
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CellsError(f"{file} is no text file: {error}", where="data.genes") from error
-    return list(dict.fromkeys(strip_version(line.strip()) for line in lines if line.strip()))
+    """The names in a file, each once and without versions."""
+    return list(dict.fromkeys(map(strip_version, read_names(name, "data.genes"))))
 
 
 def _variance(cells: Cells) -> np.ndarray:

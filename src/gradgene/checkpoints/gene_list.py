@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
+from gradgene.cells.user_files import read_names
 from gradgene.errors import CheckpointError
 
 __all__ = ["read_gene_list"]
@@ -20,20 +20,11 @@ def read_gene_list(path: str | None, where: str) -> tuple[str, ...] | None:
     """
     if path is None:
         return None
-    file = Path(path).expanduser()
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read: {error}",
-            where=where,
-            expected="a text file of gene names, one a line",
-        ) from error
-    names = tuple(line.strip() for line in lines if line.strip())
+    names = read_names(path, where, error=CheckpointError)
     twice = [name for name, n in Counter(names).items() if n > 1]
-    if twice or not names:
+    if twice:
         raise CheckpointError(
-            f"{file} names {twice[0]} twice" if twice else f"{file} names no gene",
+            f"{path} names {twice[0]} twice",
             where=where,
             expected="gene names, one a line in the order of the model's gene ids",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -104,7 +104,7 @@ def attribute_pairs(
         every_s=settings.keep_every_s,
         shards=_shard_writer(work, settings, split),
     )
-    collector = AttributionCollector(sums, plan, keeping=keeping)
+    collector = AttributionCollector(sums, plan, keeping)
     said = f"{method.name}: {len(plan)} pairs of {split} cells"
     progress = [c for n, c in build(work.cfg.callbacks).items() if n == "progress"]
     with _shared_sums(work, address, keeping) as found:
@@ -182,7 +182,7 @@ def new_sums(
         ),
         sees_presence=settings.method.sees_presence,
         normalise=settings.normalize,
-        main=main_importance(work, settings),
+        main=main_importance(work, settings).name,
         n_null=choice.n_null,
         seed=work.facts.seed,
     )
@@ -196,7 +196,7 @@ def design_of(work: Workspace, cells: Cells, plan: PairPlan) -> PairDesign:
     return PairDesign.of(plan, cells, threshold, by=choice.by, swaps=baseline.swaps)
 
 
-def main_importance(work: Workspace, settings: AttributionSettings) -> str:
+def main_importance(work: Workspace, settings: AttributionSettings) -> Importance:
     """The importance that makes a method's table: the configured one where it is the main method.
 
     Raises
@@ -207,11 +207,11 @@ def main_importance(work: Workspace, settings: AttributionSettings) -> str:
     """
     choice: RankingChoice = build(work.cfg.ranking)
     baseline: BaselineStrategy = build(work.cfg.baseline)
-    name = settings.method.name
-    if settings is work.settings and choice.importance is not None:
-        return Importance(choice.importance, name, baseline.name, settings.target_kind).name
-    default = default_importance(name, baseline.name)
-    return Importance(default, name, baseline.name, settings.target_kind).name
+    method, name = settings.method.name, None
+    if settings is work.settings:
+        name = choice.importance
+    name = name or default_importance(method, baseline.name)
+    return Importance(name, method, baseline.name, settings.target_kind)
 
 
 def ranking_of(work: Workspace, settings: AttributionSettings) -> str:
@@ -224,7 +224,7 @@ def ranking_of(work: Workspace, settings: AttributionSettings) -> str:
     """
     choice: RankingChoice = build(work.cfg.ranking)
     suffix = "/abs" if choice.sign == "absolute" else ""
-    return f"{settings.method.name}/{main_importance(work, settings)}{suffix}"
+    return f"{settings.method.name}/{main_importance(work, settings).name}{suffix}"
 
 
 def table_folder(work: Workspace, settings: AttributionSettings) -> Path:
@@ -274,7 +274,7 @@ def sums_address(
     return work.cache.address(
         "sums",
         *(work.key("train"), work.weights_hash(), OmegaConf.select(work.cfg, "data.batch")),
-        *(str(replace(settings, keep_every_s=0.0, save=save)), main_importance(work, settings)),
+        *(settings.deciding(save), main_importance(work, settings).name),
         OmegaConf.to_container(work.cfg.baseline),
         *(choice.n_null, choice.by, batches.hash, sha256(plan.tobytes()).hexdigest()),
         *(split, work.n_processes, work.device),

@@ -31,6 +31,7 @@ from gradgene.pruning import GeneRanking, RankingChoice
 from gradgene.store import write_parquet
 
 __all__ = [
+    "flags_of",
     "forget_others",
     "ranking_names",
     "rankings_by_label",
@@ -80,7 +81,7 @@ def write_tables(
     """Write the tables of one method over the held-out pairs, and what is measured of them."""
     kept = _kept(plan, found)
     folder = table_folder(work, settings)
-    flags = _flags(work, found.sums, cells)
+    flags = flags_of(work, found.sums, cells)
     table = _gene_table(work, settings, found.sums, cells, kept, flags)
     write_parquet(table.frame, folder / "genes.parquet")
     write_parquet(found.pairs, folder / "pairs.parquet")
@@ -157,7 +158,7 @@ def write_training_table(
     held-out donors are too few for any.
     """
     kept = _kept(plan, found)
-    flags = _flags(work, found.sums, cells)
+    flags = flags_of(work, found.sums, cells)
     table = _gene_table(work, settings, found.sums, cells, kept, flags, "train")
     write_parquet(table.frame, work.folder / "attributions" / "genes_training.parquet")
 
@@ -167,7 +168,7 @@ def _kept(plan: PairPlan, found: Attributed) -> PairPlan:
     return plan.take(found.pairs["pair"].to_numpy()) if len(found.left_out) else plan
 
 
-def _flags(work: Workspace, sums: GeneSums, cells: Cells) -> pd.Series:
+def flags_of(work: Workspace, sums: GeneSums, cells: Cells) -> pd.Series:
     """Technical flags of all genes; from all pairs, for those of a label are too few to judge."""
     rules: FlagRules = build(work.cfg.flags)
     n_genes = len(work.loaded.vocabulary.genes)
@@ -191,14 +192,12 @@ def _gene_table(
     """The table of sums over the pairs of `plan`."""
     choice: RankingChoice = build(work.cfg.ranking)
     baseline: BaselineStrategy = build(work.cfg.baseline)
-    vocabulary, method = work.loaded.vocabulary, settings.method.name
-    name = main_importance(work, settings)
-    importance = Importance(name, method, baseline.name, settings.target_kind)
+    vocabulary, importance = work.loaded.vocabulary, main_importance(work, settings)
     return build_gene_table(
         sums,
         expression_of_pairs(cells, plan, vocabulary.bin_edges[0]),
         vocabulary.phenotypes,
-        name,
+        importance.name,
         choice.sign,
         _facts(work, settings, baseline) | {"split": split},
         # Where baseline cells have no part in the scores those of the input cells decide alone.
@@ -253,7 +252,7 @@ def _add_metrics(
         **completeness_summary(found.pairs, settings.method.is_complete),
         "zero_forward": sums.zero_share("forward"),
         "zero_backward": sums.zero_share("backward"),
-        "zero_importance": sums.zero_share(main_importance(work, settings)),
+        "zero_importance": sums.zero_share(main_importance(work, settings).name),
         "n_donors_input": sums.n_donors,
         "n_donors_baseline": plan.n_donors_baseline,
         "n_skipped_pairs": len(found.left_out),

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 
 import lightning
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gradgene.errors import ConfigError
+from gradgene.errors import require_extra
 from gradgene.lit import PhenotypeModule
 from gradgene.tokens import TokenBatch
 
@@ -216,13 +215,7 @@ def with_transformers(job: TrainingJob, module: PhenotypeModule, clock: StepCloc
 
 def require_transformers() -> None:
     """Raise `ConfigError` saying what to install where transformers or accelerate is absent."""
-    missing = [name for name in ("transformers", "accelerate") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"needs {' and '.join(missing)}, which this comparison is made with",
-            where="benchmark training",
-            fix="pip install 'gradgene[benchmark]'",
-        )
+    require_extra("benchmark", "transformers", "accelerate", where="benchmark training")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from gradgene.attribution import Target
 from gradgene.cells import Cells, CellSchema, read_cells
 from gradgene.cells.synthetic import write_synthetic_shards
+from gradgene.commands.benchmark_tokenising import BIN_EDGES, PHENOTYPES
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch, PairSampler, blend
 from gradgene.tokens import TokenBatch, Tokenizer, Vocabulary, mask_category
@@ -30,8 +31,6 @@ __all__ = [
     "vocabulary_of",
 ]
 
-PHENOTYPES = ("disease", "cell_type", "tissue")
-BIN_EDGES = (0.1, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)
 #: The contrast that is planted in the cells.
 TARGET = Target("disease", "influenza", against="normal")
 LEARNING_RATE, WARM_UP, BATCH, CLIP = 5e-4, 0.1, 16, 1.0

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gradgene.commands.benchmark_attribution_case import PHENOTYPES, TARGET, Case
+from gradgene.commands.benchmark_attribution_case import TARGET, Case
 from gradgene.commands.benchmark_attribution_methods import benchmarked, seconds_of
 from gradgene.commands.benchmark_figures import Figure
-from gradgene.commands.memory import peak_mb, resident_mb
+from gradgene.commands.benchmark_tokenising import PHENOTYPES
+from gradgene.commands.memory import MB, peak_mb, resident_mb
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.tokens import CLS, EOS, TokenBatch, Vocabulary
 
@@ -19,8 +20,8 @@ __all__ = ["FULL", "Shape", "added_by", "fit_memory", "memory_figures", "random_
 
 #: Share of the union that both members of a pair have.
 SHARED = 0.8
-#: A figure in GB, and the MB that memory is read in.
-GB, MB = 1e9, 2**20
+#: A figure in GB.
+GB = 1e9
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from gradgene.attribution import METHODS, AttributionMethod, build_method
 from gradgene.commands.benchmark_attribution_case import TARGET, Case
 from gradgene.commands.memory import peak_mb, resident_mb
-from gradgene.evaluation import swap_gap
+from gradgene.evaluation import read_swap_gap, reading
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.modes import explaining
 from gradgene.pairs import BlendedBatch
@@ -130,7 +130,8 @@ def run_alone(job: Job) -> MethodRun:
     relative_p = torch.maximum(found.forward.relative_delta_p, found.backward.relative_delta_p)
     gap: dict[str, float] = {}
     if job.gap:
-        measured = swap_gap(case.model, case.blended(), TARGET, found.forward.scores_pt)
+        with reading(case.model, case.blended(), TARGET) as reader:
+            measured = read_swap_gap(reader, found.forward.scores_pt)
         low, high = measured.interval()
         gap = {"gap": measured.ratio, "gap_low": low, "gap_high": high}
     return MethodRun(

@@ -15,9 +15,10 @@ import torch
 from rich.console import Console
 
 from gradgene.cells import Cells, CellSchema, read_cells, write_synthetic_shards
-from gradgene.commands.benchmark_attribution_case import PHENOTYPES, TARGET, vocabulary_of
+from gradgene.commands.benchmark_attribution_case import TARGET, vocabulary_of
 from gradgene.commands.benchmark_figures import Figure, Findings, check_positive
 from gradgene.commands.benchmark_pruning_loop import LoopTimes, run_loop
+from gradgene.commands.benchmark_tokenising import PHENOTYPES
 from gradgene.errors import ConfigError
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pruning import (

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gradgene.cells import CellSchema, CellShards
+from gradgene.commands.benchmark_tokenising import BIN_EDGES, PHENOTYPES
 from gradgene.commands.memory import peak_mb, resident_mb
 from gradgene.errors import CellsError
 from gradgene.lit.masking import cell_seeds
@@ -19,8 +20,6 @@ from gradgene.tokens import Tokenizer, Vocabulary
 
 __all__ = ["StreamRun", "missed_and_repeated", "open_stream", "stream_epoch"]
 
-PHENOTYPES = ("disease", "cell_type", "tissue")
-BIN_EDGES = (0.1, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)
 #: Memory is noted this often in an epoch.
 SAMPLES = 20
 

@@ -17,6 +17,7 @@ from gradgene.tokens import CLS, EOS, PAD, TokenBatch, Tokenizer, Vocabulary
 
 __all__ = ["TokenisingSpeed", "read_case", "time_tokenising", "tokenise_one_by_one"]
 
+#: How every benchmark reads synthetic cells.
 PHENOTYPES = ("disease", "cell_type", "tissue")
 BIN_EDGES = (0.1, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)
 #: Our time is short, so it is taken this often and the median counts.

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import anndata as ad
@@ -20,7 +20,7 @@ from gradgene import __version__
 from gradgene.attribution import METHODS, AttributionSettings
 from gradgene.cells import PLANTED_LEVELS, Cells, PlantedGenes, plant_cells
 from gradgene.commands.attribute_running import Attributed, attribute_pairs
-from gradgene.commands.attribute_tables import rankings_of
+from gradgene.commands.attribute_tables import flags_of, rankings_of
 from gradgene.commands.binding import bind, build
 from gradgene.commands.groups import conf_dir
 from gradgene.commands.run_folder import stamp
@@ -28,7 +28,6 @@ from gradgene.commands.train import train
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import AttributionError
 from gradgene.evaluation.learnt import learnt_pairs
-from gradgene.genes import FlagRules, batch_share, depth_correlation
 from gradgene.pairs import BASELINES, BaselineStrategy, PairSampler
 from gradgene.provenance import settings_hash
 from gradgene.pruning import (
@@ -301,14 +300,7 @@ def ranked(
     work: Workspace, settings: AttributionSettings, found: Attributed, cells: Cells
 ) -> pd.DataFrame:
     """Every ranking of one method, with the flags of its genes and which ranking is its default."""
-    rules: FlagRules = build(work.cfg.flags)
-    n_genes = len(work.loaded.vocabulary.genes)
-    flags = rules.flag(
-        cells.genes,
-        ensembl_ids=[e or None for e in cells.ensembl_ids],
-        depth_correlation=depth_correlation(found.sums)[:n_genes],
-        batch_share=batch_share(found.sums)[:n_genes],
-    )
+    flags = flags_of(work, found.sums, cells)
     return pd.concat(
         [
             _rows(ranking, settings.method.name, flags, found.sums.main)
@@ -341,7 +333,7 @@ def _file(job: SeedJob, arm: str, settings: AttributionSettings) -> Path:
 
 def _key(work: Workspace, settings: AttributionSettings) -> str:
     """What a kept ranking is of; unlike `work.key`, not of the other methods beside it."""
-    method = str(replace(settings, keep_every_s=0.0))
-    parts = [work.key("train"), stamp(str(work.checkpoint)), work.pooling_key(settings), method]
+    parts = [work.key("train"), stamp(str(work.checkpoint)), work.pooling_key(settings)]
+    parts.append(settings.deciding())
     flags = OmegaConf.to_container(work.cfg.flags)
     return settings_hash([*parts, flags, __version__])

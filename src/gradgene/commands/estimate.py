@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from gradgene.commands.memory import peak_mb, resident_mb
+from gradgene.commands.memory import MB, peak_mb, resident_mb
 from gradgene.lit import PairBatches
 
 __all__ = ["Estimate", "Pace", "measure_pace", "most_tokens"]
@@ -24,7 +24,6 @@ BYTES_A_POSITION = 260
 #: What large batches, the trainer and control rankings hold that probes do not show (measured: 84
 #: to 141 MB).
 NOT_SEEN_MB = 100
-MB = 1024 * 1024
 #: Budgets that are tried; a processor is not faster with more than 8192, a GPU with more than the
 #: most.
 LEAST_TOKENS, MOST_TOKENS = 1024, {"cpu": 8192, "cuda": 65536}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from gradgene.commands.estimate import NOT_SEEN_MB, Estimate
-from gradgene.commands.memory import peak_mb
+from gradgene.commands.memory import MB, peak_mb
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pruning import Judged, PruningSettings, prune, random_rankings
 
@@ -22,7 +22,6 @@ CELLS, TRIAL_S = 64, 2.0
 #: Bytes of a cell at a point of a curve: its cut, the sorting of equal ones, the labels' shares
 #: (reckoned for ten labels).
 BYTES_A_CUT = 150
-MB = 1024 * 1024
 
 
 class _EnoughError(Exception):

@@ -9,7 +9,7 @@ import lightning
 import torch
 
 from gradgene.commands.estimate import Estimate
-from gradgene.commands.memory import peak_mb
+from gradgene.commands.memory import MB, peak_mb
 from gradgene.commands.run_folder import RunFolder, interruptible
 
 __all__ = ["measure_training"]
@@ -18,7 +18,6 @@ __all__ = ["measure_training"]
 TRIAL_S, LEAST_STEPS = 2.0, 3
 #: Validation batches of the trial, at most.
 VALIDATED = 2
-MB = 1024 * 1024
 
 
 class _Stopwatch(lightning.Callback):

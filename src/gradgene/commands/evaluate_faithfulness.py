@@ -269,7 +269,8 @@ def _scorers(work: Workspace, settings: Faithfulness) -> Iterator[Scorer]:
         def explain(
             blended: BlendedBatch, baseline: BaselineStrategy, of: AttributionSettings = attribution
         ) -> Tensor:
-            found = of.method.attribute(work.loaded.model, blended, _target(work), baseline)
+            method = of.method.holding(work.batch_tokens(of))
+            found = method.attribute(work.loaded.model, blended, _target(work), baseline)
             return found.forward.scores_pt
 
         name = attribution.method.name

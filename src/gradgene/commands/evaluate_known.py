@@ -86,16 +86,7 @@ def read_controls(work: Workspace) -> list[GeneRanking]:
     """The controls that pruning used: rankings that are of no attribution method."""
     frame = pd.read_parquet(work.folder / "pruning" / "rankings.parquet")
     frame = frame[~frame["ranking"].str.contains("/")]
-    genes = work.loaded.vocabulary.genes
-    return [
-        GeneRanking(
-            str(name),
-            genes,
-            part.set_index("gene")["score"].loc[list(genes)].to_numpy(),
-            int(str(draw)),
-        )
-        for (name, draw), part in frame.groupby(["ranking", "draw"], sort=False)
-    ]
+    return GeneRanking.read(frame, work.loaded.vocabulary.genes)
 
 
 def count_known(

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from gradgene.cells import Cells
-from gradgene.commands.attribute_running import new_sums
+from gradgene.commands.attribute_running import main_importance, new_sums
 from gradgene.commands.binding import build
 from gradgene.commands.sampled_pairs import (
     held_out_pairs,
-    importance_of,
     sample_of,
     score_sample,
 )
@@ -79,7 +78,7 @@ def measure_sanity(work: Workspace, settings: Sanity) -> None:
     verdict = judge_sanity(frame, settings.threshold, by)
     facts: dict[str, Any] = {
         "method": work.settings.method.name,
-        "importance": importance_of(work, work.settings).name,
+        "importance": main_importance(work, work.settings).name,
         "judged_by": by,
         "threshold": settings.threshold,
         "passed": verdict.passed,

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradgene.commands.attribute_running import ranking_of
+from gradgene.commands.attribute_running import main_importance, ranking_of
 from gradgene.commands.binding import build
 from gradgene.commands.sampled_pairs import (
     held_out_pairs,
-    importance_of,
     sample_of,
     score_sample,
 )
@@ -48,7 +47,7 @@ def measure_stability(work: Workspace, settings: Stability) -> None:
     kinds = [pairs.assign(kind="pairs"), donors.assign(kind="donors")]
     facts: dict[str, Any] = {
         "method": work.settings.method.name,
-        "importance": importance_of(work, work.settings).name,
+        "importance": main_importance(work, work.settings).name,
         "top_k": settings.top_k,
         "seed": settings.seed,
     }

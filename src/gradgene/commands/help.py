@@ -10,7 +10,7 @@ from pathlib import Path
 from gradgene.commands.groups import GROUPS, describe, groups_of
 from gradgene.commands.options import flags_of
 
-__all__ = ["command_help", "exists", "general_help"]
+__all__ = ["command_help", "general_help"]
 
 EXAMPLES = (
     ("gradgene study experiment=demo", "700 real cells, minutes on a laptop"),
@@ -120,11 +120,6 @@ def command_help(name: str, line: str, module: str, root: Path | None) -> str:
     flags = {*flags_of(name, configured=root is not None)}
     options = [(option, what) for option, what in OPTIONS if option.split()[0] in flags]
     return "\n".join([*text, "", "options", *_rows([*options, ("--help", "this text")])])
-
-
-def exists(module: str) -> bool:
-    """Whether a command's module is part of this version."""
-    return importlib.util.find_spec(module) is not None
 
 
 def _docstring(module: str) -> str:

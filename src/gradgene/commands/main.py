@@ -14,7 +14,7 @@ from typing import NoReturn
 from gradgene import __version__
 from gradgene.commands import groups
 from gradgene.commands.endings import RESUMES, SEVERAL, ending_of
-from gradgene.commands.help import command_help, exists, general_help
+from gradgene.commands.help import command_help, general_help
 from gradgene.commands.options import CommandLine, Options, read_line
 from gradgene.errors import ConfigError, closest
 
@@ -97,8 +97,7 @@ def end_process(code: int) -> NoReturn:
 def _dispatch(arguments: list[str]) -> None:
     first = arguments[0] if arguments else "--help"
     if first in ("-h", "--help", "help"):
-        present = {name: line for name, (module, line) in COMMANDS.items() if exists(module)}
-        print(general_help(present))
+        print(general_help({name: line for name, (_, line) in COMMANDS.items()}))
     elif first == "--version":
         print(f"gradgene {__version__}")
     elif first not in COMMANDS:
@@ -118,8 +117,6 @@ def _command(line: CommandLine) -> None:
     module, what = COMMANDS[name]
     check = " ".join([name, *line.options.words]) in _CHECKS
     root = groups.conf_dir() / "config.yaml" if check else root_of(name)
-    if not exists(module):
-        raise ConfigError("this command is not part of this version yet", where=name)
     if line.help:
         print(command_help(name, what, module, root))
         return

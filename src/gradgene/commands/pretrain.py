@@ -27,6 +27,7 @@ from gradgene.commands.estimate_training import measure_training
 from gradgene.commands.facts import RunFacts
 from gradgene.commands.forecast import Forecast, tell_stages
 from gradgene.commands.options import Options
+from gradgene.commands.refusals import learnt_from
 from gradgene.commands.run_folder import RunFolder, deciding, interruptible, stamp
 from gradgene.errors import ConfigError
 from gradgene.halving import tried
@@ -215,15 +216,9 @@ def pretraining_module(work: PretrainingRun) -> PretrainingModule:
         pretraining=work.pretraining,
         objective=work.objective,
         n_batches=len(data.training),
-        trained_on=trained_on(work),
+        trained_on=learnt_from(data, work.start),
         seed=work.facts.seed,
     )
-
-
-def trained_on(work: PretrainingRun) -> list[str]:
-    """Donors (or cells) it learns from or is selected on, before as well where it goes on."""
-    before = work.start.trained_on if work.start is not None else ()
-    return sorted({*before, *work.data.units("train"), *work.data.units("validation")})
 
 
 def report_data(work: PretrainingRun) -> dict[str, Any]:

@@ -151,13 +151,9 @@ def read_rankings(work: Workspace, folder: str) -> list[GeneRanking]:
             where=str(work.folder),
             fix="run `gradgene study` or `gradgene attribute` with the same settings first",
         )
-    genes = work.loaded.vocabulary.genes
     frame = pd.read_parquet(file)
     frame = frame[frame["ranking"].str.contains("/")]
-    return [
-        GeneRanking(str(name), genes, part.set_index("gene")["score"].loc[list(genes)].to_numpy())
-        for name, part in frame.groupby("ranking", sort=False)
-    ]
+    return GeneRanking.read(frame, work.loaded.vocabulary.genes)
 
 
 def pick(

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from gradgene.checkpoints import LoadedModel
 from gradgene.errors import CheckpointError, closest
-from gradgene.lit import CellDataModule
+from gradgene.lit import CellDataModule, StreamDataModule
 from gradgene.tokens import Vocabulary
 
-__all__ = ["refuse_leak", "refuse_same_token", "refuse_unknown_labels", "unknown_labels"]
+__all__ = [
+    "learnt_from",
+    "refuse_leak",
+    "refuse_same_token",
+    "refuse_unknown_labels",
+    "unknown_labels",
+]
+
+
+def learnt_from(data: CellDataModule | StreamDataModule, start: LoadedModel | None) -> list[str]:
+    """Donors (or cells) that a training learns from or is selected on, with those of its start.
+
+    A model must not be judged on what the model learnt from that it began with, either.
+    """
+    before = () if start is None else start.trained_on
+    return sorted({*before, *data.units("train"), *data.units("validation")})
 
 
 def refuse_leak(loaded: LoadedModel, data: CellDataModule, where: str) -> None:

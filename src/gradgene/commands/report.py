@@ -33,12 +33,11 @@ from gradgene.errors import ConfigError, OutputError
 from gradgene.genes import DonorScores, pool_donors
 from gradgene.plotting import mark_leaks
 from gradgene.reports import RunFiles, write_figures, write_report
+from gradgene.reports.headline import JUDGED_AT
 from gradgene.store import atomic_path
 
 __all__ = ["call", "compare_runs", "pooled_genes"]
 
-#: Points of the pruning curves shown when several runs are joined: (order, ratio).
-POINTS = (("lowest_first", 0.95), ("highest_first", 0.02))
 #: What is printed of the pooled table.
 TOP = 15
 SHOWN = ["rank", "gene", "score", "ci_low", "ci_high", "p_adjusted", "n_donors", "log_fold_change"]
@@ -230,15 +229,13 @@ def compare_runs(runs: list[RunFiles]) -> tuple[pd.DataFrame, pd.DataFrame]:
 def ranking_row(run: RunFiles) -> dict[str, dict[str, float]]:
     """Ranking -> figures of one run; random draws are averaged, leaking rankings marked."""
     found: dict[str, dict[str, float]] = {}
-    for key, value in (run.metrics or {}).items():
-        if key.startswith("recovery/"):
-            name, _, top = key.removeprefix("recovery/").rpartition("@")
-            found.setdefault(name, {})[f"known of top {top}"] = float(value)
+    for name, top, value in run.recovered:
+        found.setdefault(name, {})[f"known of top {top}"] = float(value)
     if run.curves is None:
         return found
     curves = mark_leaks(run.curves)
     both = curves[(curves["arm"] == "both") & (curves["metric"] == "balanced_accuracy")]
-    for order, ratio in POINTS:
+    for order, ratio in JUDGED_AT.items():
         at = both[(both["order"] == order) & ((both["ratio"] - ratio).abs() < 1e-9)]
         label = f"{'keep best' if order == 'lowest_first' else 'drop best'} " + (
             f"{1 - ratio:.0%}" if order == "lowest_first" else f"{ratio:.0%}"

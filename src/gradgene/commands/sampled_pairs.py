@@ -14,13 +14,13 @@ from gradgene.commands.attribute_running import main_importance, module_of
 from gradgene.commands.binding import build
 from gradgene.commands.workspace import Workspace
 from gradgene.evaluation.sampled_scores import SampledScores
-from gradgene.genes import GeneSumsMetric, Importance
+from gradgene.genes import GeneSumsMetric
 from gradgene.lit import PlannedPairs, pair_batches
 from gradgene.lit.explaining import Explained
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BaselineStrategy, PairPlan, PairSampler
 
-__all__ = ["explained_pairs", "held_out_pairs", "importance_of", "sample_of", "score_sample"]
+__all__ = ["explained_pairs", "held_out_pairs", "sample_of", "score_sample"]
 
 Found = Iterator[tuple[np.ndarray, Attribution]]
 
@@ -45,13 +45,6 @@ def sample_of(plan: PairPlan, n_pairs: int, seed: int) -> PairPlan:
     place_i = np.random.default_rng(seed).permutation(int(input_p.max()) + 1)
     chosen = np.argsort(place_i[input_p], kind="stable")[:n_pairs]
     return plan.take(np.sort(chosen))
-
-
-def importance_of(work: Workspace, settings: AttributionSettings) -> Importance:
-    """The importance that makes the gene table of a method."""
-    baseline: BaselineStrategy = build(work.cfg.baseline)
-    name = main_importance(work, settings)
-    return Importance(name, settings.method.name, baseline.name, settings.target_kind)
 
 
 def explained_pairs(
@@ -100,7 +93,7 @@ def score_sample(
         found = _counted(found, sums)
     return SampledScores.of(
         found,
-        importance_of(work, settings),
+        main_importance(work, settings),
         len(plan),
         len(work.loaded.vocabulary.genes),
         settings.normalize,

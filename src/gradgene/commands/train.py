@@ -17,6 +17,7 @@ from gradgene.commands.estimate import Estimate
 from gradgene.commands.estimate_training import measure_training
 from gradgene.commands.forecast import Forecast, tell_stages
 from gradgene.commands.options import Options
+from gradgene.commands.refusals import learnt_from
 from gradgene.commands.run_folder import interruptible
 from gradgene.commands.train_batches import TrainingBatches
 from gradgene.commands.workspace import Workspace
@@ -181,7 +182,7 @@ def phenotype_module(work: Workspace) -> PhenotypeModule:
         target=target,
         finetune=finetune,
         objective=build(work.cfg.objective),
-        trained_on=trained_on(work),
+        trained_on=learnt_from(data, work.start),
         n_cells_c=np.bincount(truth_n, minlength=n_labels).tolist(),
         seed=work.facts.seed,
     )
@@ -240,11 +241,6 @@ def model_facts(work: Workspace, metrics: dict[str, float]) -> ModelFacts:
         data_hash=data["sha256"] if isinstance(data, dict) else settings_hash(data),
         metrics=metrics,
     )
-
-
-def trained_on(work: Workspace) -> list[str]:
-    """Donors (or cells) of the training and validation parts."""
-    return sorted({*work.data.units("train"), *work.data.units("validation")})
 
 
 def data_report(work: Workspace) -> dict[str, Any]:

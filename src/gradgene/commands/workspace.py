@@ -200,7 +200,7 @@ class Workspace(RunFolder):
             parts += [plain.get(s) for s in SECTIONS["attribute"]]
             # Which ranking the study is about decides what is pruned by, not what is attributed.
             parts.append({k: v for k, v in plain["ranking"].items() if k not in ("kind", "file")})
-            compared = [str(replace(a, keep_every_s=0.0)) for a in self.compared]
+            compared = [a.deciding() for a in self.compared]
             parts += [plain["study"]["match_on"], batch, compared]
         if stage in ("prune", "evaluate"):
             parts += [plain.get(s) for s in SECTIONS["prune"]]
@@ -208,7 +208,7 @@ class Workspace(RunFolder):
             parts += [plain.get(s) for s in SECTIONS["evaluate"]]
             also = (plain["evaluation"].get("faithfulness") or {}).get("also") or ()
             leaves = [self.attribution_leaf(name, "evaluation.faithfulness.also") for name in also]
-            parts += [str(replace(leaf, keep_every_s=0.0)) for leaf in leaves]
+            parts += [leaf.deciding() for leaf in leaves]
         return settings_hash(parts)
 
     @cached_property
@@ -270,8 +270,8 @@ class Workspace(RunFolder):
         plain = _plain(self.cfg)
         study = {k: v for k, v in plain["study"].items() if k not in (*NOT_FOR_TRAINING, "seed")}
         pairs = {k: v for k, v in plain["pairs"].items() if k != "seed"}
-        method = str(replace(settings, keep_every_s=0.0, save="table"))
-        parts = [study, plain["study"]["match_on"], pairs, plain["baseline"], method]
+        parts = [study, plain["study"]["match_on"], pairs, plain["baseline"]]
+        parts.append(settings.deciding(save="table"))
         return settings_hash([*parts, plain["ranking"].get("importance")])
 
     def write_provenance(self) -> None:

@@ -5,13 +5,10 @@ from gradgene.evaluation.agreement import (
     consensus,
     correlations,
     disputed,
-    robust_rank,
     similarity,
 )
 from gradgene.evaluation.calibration import (
     Calibration,
-    fit_temperature,
-    negative_log_likelihood,
     tempered,
 )
 from gradgene.evaluation.completeness import completeness_summary
@@ -22,7 +19,6 @@ from gradgene.evaluation.effects import (
     effect_agreement,
 )
 from gradgene.evaluation.faithfulness import (
-    FRACTIONS,
     MEASURES,
     AopcLimits,
     Faithfulness,
@@ -33,22 +29,17 @@ from gradgene.evaluation.faithfulness import (
     SwapGap,
     Swaps,
     Units,
-    attainable_aopc,
     infidelity,
     max_sensitivity,
     measured,
     normalised_aopc,
-    random_swaps,
     read_attainable_aopc,
     read_random_swaps,
     read_removal,
     read_swap_gap,
     reading,
-    removal,
-    swap_gap,
 )
 from gradgene.evaluation.interactions import (
-    INTERACTION_COLUMNS,
     Interactions,
     interaction_table,
 )
@@ -68,8 +59,6 @@ from gradgene.evaluation.stability import (
 )
 
 __all__ = [
-    "FRACTIONS",
-    "INTERACTION_COLUMNS",
     "MEASURES",
     "AopcLimits",
     "Calibration",
@@ -94,7 +83,6 @@ __all__ = [
     "SwapGap",
     "Swaps",
     "Units",
-    "attainable_aopc",
     "cascade",
     "completeness_summary",
     "confusion",
@@ -103,19 +91,16 @@ __all__ = [
     "disputed",
     "donor_stability",
     "effect_agreement",
-    "fit_temperature",
     "infidelity",
     "interaction_table",
     "judge_sanity",
     "max_sensitivity",
     "measured",
-    "negative_log_likelihood",
     "normalised_aopc",
     "pair_stability",
     "plateau",
     "prediction_quality",
     "quality_by_donor",
-    "random_swaps",
     "randomised",
     "read_attainable_aopc",
     "read_known_genes",
@@ -124,12 +109,9 @@ __all__ = [
     "read_swap_gap",
     "reading",
     "recovered",
-    "removal",
-    "robust_rank",
     "sanity_table",
     "shuffle_genes",
     "similarity",
-    "swap_gap",
     "table_stability",
     "tempered",
 ]

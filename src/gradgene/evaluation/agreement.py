@@ -46,8 +46,6 @@ class Similarity:
         That of their magnitudes.
     top_overlap
         Share of the k best genes that both have; by chance k / n_genes.
-    top_jaccard
-        Genes among the k best of both over genes among those of either.
     n_genes
         Genes compared.
     """
@@ -55,7 +53,6 @@ class Similarity:
     spearman: float
     spearman_abs: float
     top_overlap: float
-    top_jaccard: float
     n_genes: int
 
 
@@ -78,7 +75,6 @@ def similarity(
         spearman=rank_correlation(first_g, second_g),
         spearman_abs=rank_correlation(np.abs(first_g), np.abs(second_g)),
         top_overlap=shared / k,
-        top_jaccard=shared / (2 * k - shared),
         n_genes=len(first_g),
     )
 
@@ -115,7 +111,7 @@ def correlations(rankings: pd.DataFrame, top_k: int = 30) -> pd.DataFrame:
     -------
     DataFrame
         One row an ordered pair of rankings, each with itself included, in their order:
-        `first, second, spearman, top_overlap, top_jaccard, n_genes`.
+        `first, second, spearman, top_overlap, n_genes`.
 
     Raises
     ------
@@ -133,8 +129,8 @@ def correlations(rankings: pd.DataFrame, top_k: int = 30) -> pd.DataFrame:
         for j, second in enumerate(names):
             shared = len(best[i] & best[j])
             rho = _pearson(ranks[i], ranks[j])
-            rows.append((first, second, rho, shared / k, shared / (2 * k - shared)))
-    columns = ["first", "second", "spearman", "top_overlap", "top_jaccard"]
+            rows.append((first, second, rho, shared / k))
+    columns = ["first", "second", "spearman", "top_overlap"]
     return pd.DataFrame(rows, columns=columns).assign(n_genes=len(scores_gr))
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from gradgene.cells.user_files import read_names
 from gradgene.errors import ConfigError
 from gradgene.pruning import GeneRanking
 
@@ -18,18 +17,7 @@ def read_known_genes(path: str) -> frozenset[str]:
     ConfigError
         For a missing, unreadable or empty file.
     """
-    where = "evaluation.known_genes"
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ConfigError(f"no such gene list: {file}", where=where)
-    try:
-        lines = file.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}", where=where) from error
-    genes = frozenset(line.strip() for line in lines if line.strip())
-    if not genes:
-        raise ConfigError(f"{file} names no gene", where=where)
-    return genes
+    return frozenset(read_names(path, "evaluation.known_genes", error=ConfigError))
 
 
 def recovered(ranking: GeneRanking, known: frozenset[str], top_k: int) -> int:

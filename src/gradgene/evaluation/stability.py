@@ -127,7 +127,7 @@ def pair_stability(
     -------
     DataFrame
         A row a halving and size: `n_pairs, draw, spearman` (of magnitudes if `absolute`),
-        `top_overlap, top_jaccard, n_genes`.
+        `top_overlap, n_genes`.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def donor_stability(
     -------
     DataFrame
         Two rows a donor, `against` "all" and "donor": `donor, against, n_pairs` (of the others),
-        `spearman, top_overlap, top_jaccard, n_genes`. Empty with fewer than two donors.
+        `spearman, top_overlap, n_genes`. Empty with fewer than two donors.
     """
     known = donors.frame.dropna(subset="score")
     scores_dg = known.pivot(index="donor", columns="gene", values="score")
@@ -227,7 +227,7 @@ def table_stability(tables: Mapping[str, pd.DataFrame], top_k: int = 30) -> pd.D
     Returns
     -------
     DataFrame
-        One row a pair of tables: `first, second, spearman, top_overlap, top_jaccard,
+        One row a pair of tables: `first, second, spearman, top_overlap,
         sign_agreement` (among the genes in both lists of the best), `n_genes`.
 
     Raises
@@ -250,7 +250,6 @@ def table_stability(tables: Mapping[str, pd.DataFrame], top_k: int = 30) -> pd.D
                     "second": second,
                     "spearman": found.spearman,
                     "top_overlap": shared,
-                    "top_jaccard": shared / (2 - shared),
                     "sign_agreement": found.sign_agreement,
                     "n_genes": found.n_genes,
                 }
@@ -258,7 +257,7 @@ def table_stability(tables: Mapping[str, pd.DataFrame], top_k: int = 30) -> pd.D
     return pd.DataFrame(rows)
 
 
-_COMPARED = ["spearman", "top_overlap", "top_jaccard", "n_genes"]
+_COMPARED = ["spearman", "top_overlap", "n_genes"]
 
 
 def _likeness(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
 
-from gradgene.errors import ConfigError, RankingError
+from gradgene.errors import RankingError, require_extra
 from gradgene.genes.gene_sets import GeneSets
 from gradgene.genes.statistics import benjamini_hochberg
 from gradgene.genes.table import GeneTable
@@ -36,12 +35,7 @@ def require_gseapy() -> None:
     ConfigError
         If it is not installed.
     """
-    if find_spec("gseapy") is None:
-        raise ConfigError(
-            "enrichment needs the package gseapy",
-            where="evaluation.gene_sets",
-            fix='pip install "gradgene[enrichment]"',
-        )
+    require_extra("enrichment", "gseapy", where="evaluation.gene_sets")
 
 
 def scored_genes(table: GeneTable) -> list[str]:

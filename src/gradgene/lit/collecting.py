@@ -64,8 +64,6 @@ class AttributionCollector(lightning.Callback):
         Accumulator of gene scores.
     plan
         The pairs being attributed.
-    write
-        Called with each attribution and the plan positions of its pairs; None writes nothing.
     keeping
         How progress is kept; None keeps nothing.
 
@@ -83,10 +81,9 @@ class AttributionCollector(lightning.Callback):
         self,
         sums: GeneSumsMetric,
         plan: PairPlan,
-        write: Callable[[Attribution, np.ndarray], None] | None = None,
         keeping: Keeping | None = None,
     ) -> None:
-        self.sums, self.plan, self.write, self.keeping = sums, plan, write, keeping
+        self.sums, self.plan, self.keeping = sums, plan, keeping
         self.ledger: list[pd.DataFrame] = []
         self.failed: list[dict[str, Any]] = []
         self.batches: list[np.ndarray] = []
@@ -206,8 +203,6 @@ class AttributionCollector(lightning.Callback):
         self.ledger.append(ledger(attribution, batch).assign(pair=pairs))
         if self.shards is not None:
             self.shards.write(attribution, pairs)
-        if self.write is not None:
-            self.write(attribution, pairs)
 
     def _error(self, method: Any, pairs: np.ndarray, outputs: Explained) -> AttributionError:
         (position, error), *_ = outputs.errors.items()

@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Iterable
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import lightning
@@ -19,13 +18,11 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-from torch.optim import Optimizer
 
-from gradgene.errors import ConfigError
+from gradgene.errors import ConfigError, require_extra
 from gradgene.models.block import Block
 
 __all__ = [
-    "clip_gradients",
     "ddp",
     "deepspeed",
     "end_started",
@@ -82,12 +79,7 @@ def deepspeed(timeout_hours: float = 168.0) -> DeepSpeedStrategy:
     ConfigError
         If DeepSpeed is not installed.
     """
-    if find_spec("deepspeed") is None:
-        raise ConfigError(
-            "DeepSpeed is not installed",
-            where="trainer",
-            fix="install it with `pip install 'gradgene[deepspeed]'`, or choose trainer=fsdp",
-        )
+    require_extra("deepspeed", "deepspeed", where="trainer", otherwise="choose trainer=fsdp")
     return WholeDeepSpeed(stage=2, timeout=timedelta(hours=timeout_hours))
 
 
@@ -144,17 +136,6 @@ def meet(trainer: lightning.Trainer) -> torch.distributed.ProcessGroup:
     group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
     assert group is not None
     return group
-
-
-def clip_gradients(
-    module: lightning.LightningModule, optimizer: Optimizer, norm: Any, algorithm: Any
-) -> None:
-    """Clip as Lightning does; the norm of gradients that are shared out is FSDP's to take."""
-    if isinstance(module.trainer.strategy, FSDPStrategy) and algorithm in (None, "norm"):
-        if norm:
-            module.trainer.strategy.model.clip_grad_norm_(norm)  # type: ignore[union-attr,operator]
-    else:
-        module.clip_gradients(optimizer, gradient_clip_val=norm, gradient_clip_algorithm=algorithm)
 
 
 def gathered(mine: Thing) -> list[Thing]:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from gradgene.errors import ConfigError, closest
+from gradgene.errors import ConfigError, closest, require_extra
 from gradgene.models import PhenotypeGeneTransformer
 
 __all__ = ["FineTuning", "freeze", "prepare", "with_head"]
@@ -198,14 +198,9 @@ def _learns(module: nn.Module) -> bool:
 
 
 def _add_adapters(model: PhenotypeGeneTransformer, finetune: FineTuning) -> None:
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ConfigError(
-            "LoRA needs the package peft",
-            where="finetune.arm",
-            fix="pip install 'gradgene[lora]'",
-        ) from error
+    require_extra("lora", "peft", where="finetune.arm")
+    from peft import LoraConfig, inject_adapter_in_model
+
     known = {n.rpartition(".")[2] for n, m in model.blocks.named_modules() if type(m) is nn.Linear}
     unknown = [name for name in finetune.lora_modules if name not in known]
     if unknown or not finetune.lora_modules:

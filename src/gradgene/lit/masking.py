@@ -15,17 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradgene.errors import ConfigError
+from gradgene.seeding import GOLDEN, shifted, splitmix64
 from gradgene.tokens import TokenBatch, Vocabulary
 
 __all__ = ["IGNORED", "MaskedTokens", "cell_seeds", "mask_tokens", "uniform"]
 
 #: Label of a token that the model is not asked about; torch's own convention.
 IGNORED = -100
-
-#: Constants of SplitMix64 (Steele, Lea and Flood 2014) as signed 64-bit integers.
-GOLDEN, MIX_1, MIX_2 = (
-    word - 2**64 for word in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-)
 
 
 @dataclass(frozen=True)
@@ -183,7 +179,7 @@ def _repeated(genes_nt: Tensor, chosen_nt: Tensor) -> Tensor:
 def cell_seeds(rows_n: np.ndarray, *words: int) -> Tensor:
     """(cells,) int64 seeds that depend on the cell's row and on `words` (whole numbers >= 0)."""
     salt = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return _mix(torch.from_numpy(rows_n.astype(np.int64)) * GOLDEN + salt)
+    return splitmix64(torch.from_numpy(rows_n.astype(np.int64)) * GOLDEN + salt)
 
 
 def uniform(seeds_n: Tensor, length: int, draw: int) -> Tensor:
@@ -192,17 +188,5 @@ def uniform(seeds_n: Tensor, length: int, draw: int) -> Tensor:
     A counter run through SplitMix64, which is the same on every device.
     """
     counter_t = torch.arange(1, length + 1, device=seeds_n.device) + (draw << 32)
-    bits_nt = _mix(seeds_n[:, None] + counter_t * GOLDEN)
-    return _shift(bits_nt, 40).float() * 2**-24
-
-
-def _mix(words: Tensor) -> Tensor:
-    """The finaliser of SplitMix64; int64 wraps around."""
-    words = (words ^ _shift(words, 30)) * MIX_1
-    words = (words ^ _shift(words, 27)) * MIX_2
-    return words ^ _shift(words, 31)
-
-
-def _shift(words: Tensor, n: int) -> Tensor:
-    """To the right by n bits, zeros moving in."""
-    return (words >> n) & ((1 << (64 - n)) - 1)
+    bits_nt = splitmix64(seeds_n[:, None] + counter_t * GOLDEN)
+    return shifted(bits_nt, 40).float() * 2**-24

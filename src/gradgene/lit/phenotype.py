@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, Literal
 
-import lightning
 import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
@@ -23,8 +21,8 @@ from gradgene.errors import AttributionError
 from gradgene.halving import limit_of
 from gradgene.lit.explaining import Explained, explain_fitting, explain_possible
 from gradgene.lit.finetuning import FineTuning, freeze, prepare
+from gradgene.lit.learning import LearningModule, warming_up
 from gradgene.lit.objective import MaskedTarget
-from gradgene.lit.schedule import warmup_cosine
 from gradgene.lit.step_seed import seed_step
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BaselineStrategy, BlendedBatch
@@ -52,7 +50,7 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-class PhenotypeModule(lightning.LightningModule):
+class PhenotypeModule(LearningModule):
     """Fine-tunes a transformer to name the masked target category, and attributes pairs.
 
     Fitting lets the weights of the arm learn and no others, and keeps dropout out of what stands
@@ -184,9 +182,7 @@ class PhenotypeModule(lightning.LightningModule):
         if settings.schedule == "constant":
             return optimizer
         total = int(self.trainer.estimated_stepping_batches)
-        share = partial(warmup_cosine, warmup=round(settings.warmup_share * total), total=total)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+        return warming_up(optimizer, settings.warmup_share, total)
 
     def explain_with(
         self,

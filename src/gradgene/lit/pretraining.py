@@ -5,20 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
-import lightning
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from gradgene.cells import CellSchema
 from gradgene.errors import ConfigError
-from gradgene.lit.distributed import clip_gradients
+from gradgene.lit.learning import LearningModule, warming_up
 from gradgene.lit.masked_metrics import MaskedMetrics
 from gradgene.lit.masking import IGNORED, MaskedTokens, mask_tokens
-from gradgene.lit.schedule import warmup_cosine
 from gradgene.lit.step_seed import seed_step
 from gradgene.lit.streaming import SeededTokens
 from gradgene.models import PhenotypeGeneTransformer
@@ -68,7 +64,7 @@ class Pretraining:
             )
 
 
-class PretrainingModule(lightning.LightningModule):
+class PretrainingModule(LearningModule):
     """Masks each batch by its seeds and learns what was masked.
 
     Hyperparameters are plain types, so checkpoints load with `weights_only=True`.
@@ -149,15 +145,6 @@ class PretrainingModule(lightning.LightningModule):
             self.log(key, value, prog_bar=key in ON_BAR, sync_dist=True)
         self.metrics.reset()
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip, also where parameters are shared out among processes."""
-        clip_gradients(self, optimizer, gradient_clip_val, gradient_clip_algorithm)
-
     def configure_optimizers(self) -> Any:
         """AdamW over all parameters and its schedule by optimiser step."""
         settings = self.pretraining
@@ -168,9 +155,4 @@ class PretrainingModule(lightning.LightningModule):
             betas=settings.betas,
         )
         total = math.ceil(self.n_batches / self.trainer.accumulate_grad_batches)
-        factor = partial(warmup_cosine, warmup=round(settings.warmup_share * total), total=total)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return warming_up(optimizer, settings.warmup_share, total)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pandas as pd
-
 from gradgene.cells import Cells
+from gradgene.cells.user_files import read_table
 from gradgene.errors import PairError
 
 __all__ = ["listed_pairs"]
@@ -23,18 +20,7 @@ def listed_pairs(name: str, cells: Cells) -> list[tuple[int, int]]:
         If there is no such file, it is no such table, or it names cells that are not there or that
         several cells are called.
     """
-    file = Path(name).expanduser()
-    if not file.is_file():
-        raise PairError(f"no such file: {file}", where="pairs.file")
-    frame = _read_table(file)
-    missing = [c for c in ("input", "baseline") if c not in frame.columns]
-    if missing:
-        raise PairError(
-            f"lacks the column {missing[0]!r}",
-            where=str(file),
-            expected="columns input and baseline holding cell names",
-            found=", ".join(frame.columns),
-        )
+    frame = read_table(name, "pairs.file", ("input", "baseline"), error=PairError, text=True)
     if not cells.obs.index.is_unique:
         raise PairError(
             "cell names occur more than once, so a pair file is ambiguous",
@@ -46,21 +32,9 @@ def listed_pairs(name: str, cells: Cells) -> list[tuple[int, int]]:
     if unknown:
         raise PairError(
             f"{len(unknown)} cell names are not among the cells: {unknown[0]!r}",
-            where=str(file),
+            where=name,
             fix="use obs names of held-out cells that pass the filters",
         )
     return [
         (position[a], position[b]) for a, b in zip(frame["input"], frame["baseline"], strict=True)
     ]
-
-
-def _read_table(file: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, dtype=str)
-    except (ValueError, OSError) as error:
-        raise PairError(
-            "cannot be read as a table",
-            where=str(file),
-            expected="CSV or parquet with columns input and baseline",
-            found=f"{type(error).__name__}: {error}",
-        ) from error

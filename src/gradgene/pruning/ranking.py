@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from gradgene.errors import RankingError, closest
+from gradgene.cells.user_files import read_table
+from gradgene.errors import RankingError
 from gradgene.genes import GeneTable
 
 __all__ = ["GeneRanking", "RankingChoice", "RankingKind", "table_ranking"]
@@ -66,6 +67,19 @@ class GeneRanking:
         rank = table.genes.set_index("gene")["rank"].astype(float).reindex(list(genes))
         name = f"{table.frame['method'].iloc[0]}/table"
         return cls(name, genes, -rank.fillna(len(table) + 1).to_numpy())
+
+    @classmethod
+    def read(cls, frame: pd.DataFrame, genes: tuple[str, ...]) -> list[GeneRanking]:
+        """Every ranking in rows as those of `to_pandas`, over a panel all of which they score."""
+        return [
+            cls(
+                str(name),
+                genes,
+                part.set_index("gene")["score"].loc[list(genes)].to_numpy(),
+                int(str(draw)),
+            )
+            for (name, draw), part in frame.groupby(["ranking", "draw"], sort=False)
+        ]
 
     @property
     def best_first(self) -> np.ndarray:
@@ -152,32 +166,10 @@ def table_ranking(file: Path, genes: tuple[str, ...]) -> GeneRanking:
     Panel genes that the table lacks come last. Raises `RankingError` for a missing or unreadable
     file, a missing column, scores that are no numbers, or if no gene is in the panel.
     """
-    if not file.is_file():
-        raise RankingError(f"no such file: {file}", where="ranking.file")
-    frame = _read_table(file)
-    missing = [c for c in ("gene", "score") if c not in frame.columns]
-    if missing:
-        raise RankingError(
-            f"lacks the column {missing[0]!r}",
-            where=str(file),
-            expected="columns gene and score",
-            found=closest(missing[0], frame.columns),
-        )
+    frame = read_table(file, "ranking.file", ("gene", "score"), error=RankingError)
     if not pd.api.types.is_numeric_dtype(frame["score"]):
         raise RankingError("the column 'score' holds more than numbers", where=str(file))
     scores = frame.drop_duplicates("gene").set_index("gene")["score"].reindex(list(genes))
     if scores.isna().all():
         raise RankingError("no gene of the table is in the model's panel", where=str(file))
     return GeneRanking("table", genes, scores.fillna(scores.min() - 1).to_numpy(dtype=float))
-
-
-def _read_table(file: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's own errors are ValueErrors
-        raise RankingError(
-            "cannot be read as a table",
-            where=str(file),
-            expected="CSV or parquet with columns gene and score",
-            found=f"{type(error).__name__}: {error}",
-        ) from error

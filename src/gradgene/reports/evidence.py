@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from gradgene.genes.statistics import MIN_DONORS
 from gradgene.pairs import BASELINES
 from gradgene.reports.run_files import RunFiles
 
@@ -20,9 +21,6 @@ __all__ = [
     "null_note",
     "swaps",
 ]
-
-#: Fewer donors on a side give no interval.
-MIN_DONORS = 3
 
 #: Flag → why a reader should be wary of the gene.
 FLAG_MEANINGS = {

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from gradgene.genes import mean_interval
+from gradgene.genes.statistics import MIN_DONORS
 from gradgene.plotting import METRIC_NAMES
-from gradgene.reports.evidence import MIN_DONORS
 from gradgene.reports.figures import pick_curves
 from gradgene.reports.numbers import number, percent
 from gradgene.reports.run_files import RunFiles
 
 __all__ = [
+    "JUDGED_AT",
     "KeyFigure",
     "PruningPoint",
     "accuracy_interval",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 #: Order of removal → the share at which it is judged, if it was measured there.
-WANTED = {"lowest_first": 0.95, "highest_first": 0.02}
+JUDGED_AT = {"lowest_first": 0.95, "highest_first": 0.02}
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def pruning_points(run: RunFiles) -> Iterator[PruningPoint]:
     if picked is None or main is None:
         return
     curves, arm, metric = picked
-    for order, wanted in WANTED.items():
+    for order, wanted in JUDGED_AT.items():
         at_order = curves[curves["order"] == order]
         own = at_order[at_order["ranking"] == main]
         ratios = sorted(float(r) for r in own["ratio"].unique() if r > 0)

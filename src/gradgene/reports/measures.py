@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gradgene.plotting import ORDER_NAMES
+from gradgene.reports.headline import JUDGED_AT
 from gradgene.reports.numbers import percent
 from gradgene.reports.run_files import RunFiles
 
@@ -20,11 +21,11 @@ QUALITY = (
     ("Balanced accuracy", ("test/contrast_balanced_accuracy", "test/balanced_accuracy")),
     ("AUROC", ("test/contrast_auroc", "test/auroc")),
 )
-#: Points of the main ranking's curve that are shown: (order, share removed, what is said of it).
-POINTS = (
-    ("lowest_first", 0.95, "Balanced accuracy on the best {kept}"),
-    ("highest_first", 0.02, "Balanced accuracy without the best {gone}"),
-)
+#: Order of removal → what is said of the point where it is judged.
+POINTS = {
+    "lowest_first": "Balanced accuracy on the best {kept}",
+    "highest_first": "Balanced accuracy without the best {gone}",
+}
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,8 @@ def _of_metrics(run: RunFiles, objective: str | None) -> Iterator[Measure]:
         key = next((key for key in keys if key in metrics), None)
         if key is not None and key != objective:
             yield Measure(f"{title} of the model", float(metrics[key]))
-    for key, value in metrics.items():
-        ranking, at, top = key.removeprefix("recovery/").rpartition("@")
-        if at and key.startswith("recovery/") and ranking == run.ranking_name and key != objective:
+    for ranking, top, value in run.recovered:
+        if ranking == run.ranking_name and f"recovery/{ranking}@{top}" != objective:
             yield Measure(f"Known genes of the best {top}", float(value))
 
 
@@ -72,13 +72,13 @@ def _of_pruning(run: RunFiles) -> Iterator[Measure]:
         row = _row(run.summary, ranking=run.ranking_name, order=order, **both)
         if row is not None:
             yield _measure(f"Area to random, {said.removesuffix(' removed first')} first", row)
-    for order, ratio, said in POINTS:
+    for order, ratio in JUDGED_AT.items():
         at = run.curves
         if at is not None:
             at = at[(at["ratio"] - ratio).abs() < 1e-9]
         row = _row(at, ranking=run.main_ranking, order=order, **both)
         if row is not None:
-            title = said.format(kept=percent(round(1 - ratio, 9)), gone=percent(ratio))
+            title = POINTS[order].format(kept=percent(round(1 - ratio, 9)), gone=percent(ratio))
             yield _measure(title, row)
 
 

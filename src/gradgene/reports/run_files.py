@@ -229,6 +229,16 @@ class RunFiles:
         return name if name in set(self.curves["ranking"]) else None
 
     @property
+    def recovered(self) -> list[tuple[str, str, Any]]:
+        """Of every ranking its name, how many best genes were looked at, and how many are known."""
+        found = []
+        for key, value in (self.metrics or {}).items():
+            ranking, at, top = key.removeprefix("recovery/").rpartition("@")
+            if at and key.startswith("recovery/"):
+                found.append((ranking, top, value))
+        return found
+
+    @property
     def ranked_genes(self) -> pd.DataFrame | None:
         """The gene table without `@category` rows and without rankless ones, best gene first."""
         return None if self.genes is None else ranked(self.genes)

@@ -93,9 +93,8 @@ def _gene_sentence(run: RunFiles) -> Iterator[str]:
     first = genes.iloc[0]
     interval = bracketed(first.get("ci_low"), first.get("ci_high"), "over donors")
     text += f"; the first scores {number(float(first['score']))} {interval}".rstrip()
-    for key, value in (run.metrics or {}).items():
-        name, at, count = key.removeprefix("recovery/").rpartition("@")
-        if key.startswith("recovery/") and at and name == run.main_ranking:
+    for name, count, value in run.recovered:
+        if name == run.main_ranking:
             text += f"; {number(value)} of its {count} best are in the list of known genes"
     yield text + "."
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable
-from importlib.util import find_spec
 from typing import Any
 
 import wandb
 
-from gradgene.errors import ConfigError
+from gradgene.errors import require_extra
 from gradgene.reports.wandb import wandb_mode
 from gradgene.reports.wandb_artifacts import draw_lineage
 
@@ -36,12 +35,7 @@ def require_workspaces() -> None:
     ConfigError
         If it is not installed.
     """
-    if find_spec("wandb_workspaces") is None:
-        raise ConfigError(
-            "a dashboard needs the package wandb-workspaces",
-            where="--wandb",
-            fix='pip install "gradgene[dashboards]"',
-        )
+    require_extra("dashboards", "wandb_workspaces", where="--wandb")
 
 
 def workspace(entity: str, project: str, group: str, figures: Iterable[str]) -> Any:

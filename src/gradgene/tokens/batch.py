@@ -99,11 +99,6 @@ class TokenBatch:
             return self
         return self.keep(self.attention_mask_nt)
 
-    def keep_genes(self, keep_g: Tensor) -> TokenBatch:
-        """Delete the tokens of genes whose entry in `keep_g` (genes,) is False."""
-        is_gene_nt = self.gene_ids_nt >= 0
-        return self.keep(~is_gene_nt | keep_g[self.gene_ids_nt.clamp(min=0)])
-
 
 def mask_category(
     tokens: TokenBatch, vocabulary: Vocabulary, category: str

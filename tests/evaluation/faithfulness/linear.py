@@ -5,12 +5,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gradgene.attribution import Target
+from gradgene.evaluation import (
+    AopcLimits,
+    Removal,
+    SwapGap,
+    Swaps,
+    read_attainable_aopc,
+    read_random_swaps,
+    read_removal,
+    read_swap_gap,
+    reading,
+)
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch, blend
 from gradgene.tokens import TokenBatch
 from tests.attribution.toys import VOCABULARY, cells_of
 
-__all__ = ["LABELS", "contributions", "linear", "pair", "scored"]
+__all__ = [
+    "LABELS",
+    "attainable_aopc",
+    "contributions",
+    "linear",
+    "pair",
+    "random_swaps",
+    "removal",
+    "scored",
+    "swap_gap",
+]
 
 LABELS = torch.tensor([[7, 4], [7, 5]])
 
@@ -64,3 +86,43 @@ def contributions(model: PhenotypeGeneTransformer, blended: BlendedBatch) -> Ten
         for member in (blended.input, blended.baseline)
     ]
     return (given[0] - given[1]).detach()
+
+
+Model = PhenotypeGeneTransformer
+
+
+def swap_gap(
+    model: Model, blended: BlendedBatch, f: Target, scores_pt: Tensor, batch_tokens: int = 8192
+) -> SwapGap:
+    """One measure of one reading."""
+    with reading(model, blended, f, batch_tokens) as reader:
+        return read_swap_gap(reader, scores_pt)
+
+
+def random_swaps(
+    model: Model,
+    blended: BlendedBatch,
+    f: Target,
+    n_sets: int = 27,
+    seed: int = 0,
+    batch_tokens: int = 8192,
+) -> Swaps:
+    """One measure of one reading."""
+    with reading(model, blended, f, batch_tokens) as reader:
+        return read_random_swaps(reader, n_sets, seed)
+
+
+def removal(
+    model: Model, blended: BlendedBatch, f: Target, scores_pt: Tensor, batch_tokens: int = 8192
+) -> Removal:
+    """One measure of one reading of the inputs."""
+    with reading(model, blended.without_baseline_genes(), f, batch_tokens) as reader:
+        return read_removal(reader, scores_pt)
+
+
+def attainable_aopc(
+    model: Model, blended: BlendedBatch, f: Target, batch_tokens: int = 8192
+) -> AopcLimits:
+    """One measure of one reading of the inputs."""
+    with reading(model, blended.without_baseline_genes(), f, batch_tokens) as reader:
+        return read_attainable_aopc(reader)

@@ -7,9 +7,16 @@ from itertools import permutations
 import pytest
 import torch
 
-from gradgene.evaluation import AopcLimits, attainable_aopc, normalised_aopc, removal
+from gradgene.evaluation import AopcLimits, normalised_aopc
 from tests.attribution.toys import MARGIN, blended_pairs, everything, random_model, same
-from tests.evaluation.faithfulness.linear import contributions, linear, pair, scored
+from tests.evaluation.faithfulness.linear import (
+    attainable_aopc,
+    contributions,
+    linear,
+    pair,
+    removal,
+    scored,
+)
 
 WEIGHTS = (3.0, -1.0, 0.5, -2.0)
 BINS = [4, 3, 1, 3]

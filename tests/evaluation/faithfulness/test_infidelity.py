@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from gradgene.attribution import DeepLift
 from gradgene.errors import AttributionError
-from gradgene.evaluation import Infidelity, infidelity, random_swaps
+from gradgene.evaluation import Infidelity, infidelity
 from tests.attribution.toys import MARGIN, blended_pairs, everything, random_model, same
-from tests.evaluation.faithfulness.linear import contributions, linear, pair, scored
+from tests.evaluation.faithfulness.linear import contributions, linear, pair, random_swaps, scored
 from tests.small_memory import SmallMemory
 
 MODEL = linear(3, -1, 2, 5, -4, 1, 0.5, 2, -3, 1, 1, 1)

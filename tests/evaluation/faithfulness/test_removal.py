@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from gradgene.attribution import DeepLift
 from gradgene.errors import AttributionError
-from gradgene.evaluation import removal
 from gradgene.pairs import EmptyBaseline
 from tests.attribution.toys import (
     MARGIN,
@@ -20,7 +19,7 @@ from tests.attribution.toys import (
     same,
     shuffled_positions,
 )
-from tests.evaluation.faithfulness.linear import linear, pair, scored
+from tests.evaluation.faithfulness.linear import linear, pair, removal, scored
 
 TEN = list(range(10))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradgene.errors import AttributionError
 from gradgene.evaluation import max_sensitivity
-from gradgene.evaluation.faithfulness import with_moved_bins
+from gradgene.evaluation.faithfulness.sensitivity import with_moved_bins
 from gradgene.pairs import BlendedBatch
 from tests.attribution.toys import VOCABULARY, blended_pairs
 from tests.evaluation.faithfulness.linear import contributions, linear, pair

@@ -11,7 +11,8 @@ import torch
 
 from gradgene.attribution import DeepLift
 from gradgene.errors import AttributionError
-from gradgene.evaluation import FRACTIONS, SwapGap, swap_gap
+from gradgene.evaluation import SwapGap
+from gradgene.evaluation.faithfulness.swap_gap import FRACTIONS
 from gradgene.pairs import blend
 from tests.attribution.toys import (
     MARGIN,
@@ -20,7 +21,7 @@ from tests.attribution.toys import (
     cells_of,
     random_model,
 )
-from tests.evaluation.faithfulness.linear import LABELS, linear, pair, scored
+from tests.evaluation.faithfulness.linear import LABELS, linear, pair, scored, swap_gap
 
 
 def test_two_genes_by_hand() -> None:

@@ -2,7 +2,6 @@
 
 from gradgene.evaluation.faithfulness.attainable import (
     AopcLimits,
-    attainable_aopc,
     normalised_aopc,
     read_attainable_aopc,
 )
@@ -10,7 +9,6 @@ from gradgene.evaluation.faithfulness.infidelity import (
     Infidelity,
     Swaps,
     infidelity,
-    random_swaps,
     read_random_swaps,
 )
 from gradgene.evaluation.faithfulness.measures import (
@@ -20,18 +18,12 @@ from gradgene.evaluation.faithfulness.measures import (
     measured,
 )
 from gradgene.evaluation.faithfulness.reading import PairReader, reading
-from gradgene.evaluation.faithfulness.removal import Removal, read_removal, removal
-from gradgene.evaluation.faithfulness.sensitivity import max_sensitivity, with_moved_bins
+from gradgene.evaluation.faithfulness.removal import Removal, read_removal
+from gradgene.evaluation.faithfulness.sensitivity import max_sensitivity
 from gradgene.evaluation.faithfulness.settings import Faithfulness
-from gradgene.evaluation.faithfulness.swap_gap import (
-    FRACTIONS,
-    SwapGap,
-    read_swap_gap,
-    swap_gap,
-)
+from gradgene.evaluation.faithfulness.swap_gap import SwapGap, read_swap_gap
 
 __all__ = [
-    "FRACTIONS",
     "MEASURES",
     "AopcLimits",
     "Faithfulness",
@@ -42,18 +34,13 @@ __all__ = [
     "SwapGap",
     "Swaps",
     "Units",
-    "attainable_aopc",
     "infidelity",
     "max_sensitivity",
     "measured",
     "normalised_aopc",
-    "random_swaps",
     "read_attainable_aopc",
     "read_random_swaps",
     "read_removal",
     "read_swap_gap",
     "reading",
-    "removal",
-    "swap_gap",
-    "with_moved_bins",
 ]

@@ -25,14 +25,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradgene.attribution import Target
 from gradgene.evaluation.faithfulness.per_pair import PerPair
-from gradgene.evaluation.faithfulness.reading import PairReader, reading
+from gradgene.evaluation.faithfulness.reading import PairReader
 from gradgene.evaluation.faithfulness.removal import STEP_PERCENTS, own_genes
-from gradgene.models import PhenotypeGeneTransformer
-from gradgene.pairs import BlendedBatch
 
-__all__ = ["AopcLimits", "attainable_aopc", "normalised_aopc", "read_attainable_aopc"]
+__all__ = ["AopcLimits", "normalised_aopc", "read_attainable_aopc"]
 
 #: Steps of AOPC between two looks at every gene that is left.
 STEPS_A_ROUND = 2
@@ -46,31 +43,11 @@ class AopcLimits(PerPair):
     highest_p: Tensor
 
 
-def attainable_aopc(
-    model: PhenotypeGeneTransformer,
-    blended: BlendedBatch,
-    target: Target,
-    batch_tokens: int = 8192,
-) -> AopcLimits:
+def read_attainable_aopc(reader: PairReader) -> AopcLimits:
     """Search for the orders of removal that lower f the most and the least.
 
-    Parameters
-    ----------
-    model
-        Borrowed: afterwards as before.
-    blended
-        Pairs on the device of the model; only their inputs count.
-    target
-        The scalar f.
-    batch_tokens
-        Padded tokens that are run through the model at a time.
+    `reader` is of `blended.without_baseline_genes()`: only the inputs count.
     """
-    with reading(model, blended.without_baseline_genes(), target, batch_tokens) as reader:
-        return read_attainable_aopc(reader)
-
-
-def read_attainable_aopc(reader: PairReader) -> AopcLimits:
-    """`attainable_aopc` inside `reading` of `blended.without_baseline_genes()`."""
     n_pairs = len(reader.members)
     found = []
     for i in range(n_pairs):

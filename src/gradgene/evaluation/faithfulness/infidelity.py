@@ -25,14 +25,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradgene.attribution import Target
 from gradgene.evaluation.faithfulness.orders import check_scores, first_genes, gene_ranks
 from gradgene.evaluation.faithfulness.per_pair import PerPair
-from gradgene.evaluation.faithfulness.reading import PairReader, reading
-from gradgene.models import PhenotypeGeneTransformer
-from gradgene.pairs import BlendedBatch
+from gradgene.evaluation.faithfulness.reading import PairReader
 
-__all__ = ["Infidelity", "Swaps", "infidelity", "random_swaps", "read_random_swaps"]
+__all__ = ["Infidelity", "Swaps", "infidelity", "read_random_swaps"]
 
 #: Shares of the pair's genes that a set holds, in percent.
 SET_PERCENTS = tuple(range(10, 100, 10))
@@ -76,37 +73,18 @@ class Infidelity(PerPair):
     change_p: Tensor
 
 
-def random_swaps(
-    model: PhenotypeGeneTransformer,
-    blended: BlendedBatch,
-    target: Target,
-    n_sets: int = 27,
-    seed: int = 0,
-    batch_tokens: int = 8192,
-) -> Swaps:
+def read_random_swaps(reader: PairReader, n_sets: int, seed: int) -> Swaps:
     """Draw sets of genes for each pair and read f with them swapped.
 
     Parameters
     ----------
-    model
-        Borrowed: afterwards as before.
-    blended
-        Pairs on the device of the model; the target category is masked here.
-    target
-        The scalar f.
+    reader
+        Of `reading`, which several measures can share.
     n_sets
         Sets a pair; their sizes take turns.
     seed
         Another seed draws other sets.
-    batch_tokens
-        Padded tokens that are run through the model at a time.
     """
-    with reading(model, blended, target, batch_tokens) as reader:
-        return read_random_swaps(reader, n_sets, seed)
-
-
-def read_random_swaps(reader: PairReader, n_sets: int, seed: int) -> Swaps:
-    """`random_swaps` inside `reading`, which several measures can share."""
     gene_ids_pt = reader.gene_ids_pt.cpu()
     draw = torch.Generator().manual_seed(seed)
     sets = []

@@ -24,14 +24,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradgene.attribution import Target
 from gradgene.evaluation.faithfulness.orders import check_scores, first_genes, gene_ranks
 from gradgene.evaluation.faithfulness.per_pair import PerPair
-from gradgene.evaluation.faithfulness.reading import PairReader, reading
-from gradgene.models import PhenotypeGeneTransformer
-from gradgene.pairs import BlendedBatch
+from gradgene.evaluation.faithfulness.reading import PairReader
 
-__all__ = ["Removal", "own_genes", "read_removal", "removal"]
+__all__ = ["Removal", "own_genes", "read_removal"]
 
 #: Shares of the input's genes, in percent, that comprehensiveness and sufficiency look at.
 TOP_PERCENTS = (1, 5, 10, 20, 50)
@@ -61,42 +58,22 @@ class Removal(PerPair):
         return (self.f_removed_pk[:, :1] - self.f_removed_pk).mean(dim=1)
 
 
-def removal(
-    model: PhenotypeGeneTransformer,
-    blended: BlendedBatch,
-    target: Target,
-    scores_pt: Tensor,
-    batch_tokens: int = 8192,
-) -> Removal:
+def read_removal(reader: PairReader, scores_pt: Tensor) -> Removal:
     """Delete genes of each input in the order of its scores, and read f.
 
     Parameters
     ----------
-    model
-        Borrowed: afterwards as before.
-    blended
-        Pairs on the device of the model; only their inputs count. The target category is masked
-        here.
-    target
-        The scalar f, the one the scores are of.
+    reader
+        Of `reading` of `blended.without_baseline_genes()`: only the inputs count.
     scores_pt
         (pairs, positions) signed scores, in any unit; only the order of the input's genes counts,
         and equal ones are taken in the order of gene ids.
-    batch_tokens
-        Padded tokens that are run through the model at a time.
 
     Raises
     ------
     AttributionError
         If scores and pairs differ in shape or a gene's score is not finite.
     """
-    check_scores(scores_pt, blended.gene_ids_pt)
-    with reading(model, blended.without_baseline_genes(), target, batch_tokens) as reader:
-        return read_removal(reader, scores_pt)
-
-
-def read_removal(reader: PairReader, scores_pt: Tensor) -> Removal:
-    """`removal` inside `reading` of `blended.without_baseline_genes()`."""
     check_scores(scores_pt, reader.gene_ids_pt)
     own_pt = own_genes(reader)
     towards_pt = scores_pt.detach().to(own_pt.device, torch.float64)

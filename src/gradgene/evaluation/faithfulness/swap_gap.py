@@ -21,15 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradgene.attribution import Target
 from gradgene.errors import AttributionError
 from gradgene.evaluation.faithfulness.orders import check_scores, first_genes, gene_ranks
 from gradgene.evaluation.faithfulness.per_pair import PerPair, ratio, ratio_interval
-from gradgene.evaluation.faithfulness.reading import PairReader, reading
-from gradgene.models import PhenotypeGeneTransformer
-from gradgene.pairs import BlendedBatch
+from gradgene.evaluation.faithfulness.reading import PairReader
 
-__all__ = ["FRACTIONS", "SwapGap", "read_swap_gap", "swap_gap"]
+__all__ = ["FRACTIONS", "SwapGap", "read_swap_gap"]
 
 #: The eleven steps of the swap in whole numbers, which round the same way everywhere.
 PERCENTS = tuple(range(0, 101, 10))
@@ -76,13 +73,7 @@ class SwapGap(PerPair):
         return ratio_interval(self.gap_p, self.change_p, donors_p, level)
 
 
-def swap_gap(
-    model: PhenotypeGeneTransformer,
-    blended: BlendedBatch,
-    target: Target,
-    scores_pt: Tensor,
-    batch_tokens: int = 8192,
-) -> SwapGap:
+def read_swap_gap(reader: PairReader, scores_pt: Tensor) -> SwapGap:
     """Swap the genes of each pair in the order of its scores, both ways, and read f.
 
     Equal scores are swapped in the order of gene ids both ways, so the order in which genes lie
@@ -90,30 +81,17 @@ def swap_gap(
 
     Parameters
     ----------
-    model
-        Borrowed: afterwards as before.
-    blended
-        Pairs on the device of the model; the target category is masked here.
-    target
-        The scalar f, the one the scores are of.
+    reader
+        Of `reading`, which several measures and methods can share; its f is that of the scores.
     scores_pt
         (pairs, positions) signed scores of the input against the baseline, in any unit; only their
         order and those of genes count.
-    batch_tokens
-        Padded tokens that are run through the model at a time.
 
     Raises
     ------
     AttributionError
         If scores and pairs differ in shape or a gene's score is not finite.
     """
-    check_scores(scores_pt, blended.gene_ids_pt)
-    with reading(model, blended, target, batch_tokens) as reader:
-        return read_swap_gap(reader, scores_pt)
-
-
-def read_swap_gap(reader: PairReader, scores_pt: Tensor) -> SwapGap:
-    """`swap_gap` inside `reading`, which several measures and methods can share."""
     gene_ids_pt = reader.gene_ids_pt
     check_scores(scores_pt, gene_ids_pt)
     all_pt = torch.ones_like(gene_ids_pt, dtype=torch.bool)

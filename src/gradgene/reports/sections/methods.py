@@ -51,11 +51,7 @@ def compared_table(run: RunFiles, n: int = 30) -> Table | None:
 
 def recovery_table(run: RunFiles) -> Table | None:
     """How many of each ranking's best genes are in the list of known genes."""
-    rows = []
-    for key, value in (run.metrics or {}).items():
-        ranking, at, count = key.removeprefix("recovery/").rpartition("@")
-        if key.startswith("recovery/") and at:
-            rows.append((ranking, int(count) if count.isdigit() else count, value))
+    rows = [(name, int(top) if top.isdigit() else top, known) for name, top, known in run.recovered]
     rows.sort(key=lambda row: -float(row[2]))
     return make_table(["Ranking", "Best genes", "Of them known"], rows)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradgene.reports.evidence import MIN_DONORS, donors_of
+from gradgene.genes.statistics import MIN_DONORS
+from gradgene.reports.evidence import donors_of
 from gradgene.reports.numbers import number, percent
 from gradgene.reports.run_files import RunFiles
 from gradgene.reports.sections.controls import CONTROLS
