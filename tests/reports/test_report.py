@@ -542,9 +542,9 @@ def test_a_crowd_of_rankings_is_thinned_in_figures_only(tmp_path: Path) -> None:
 
 
 def test_what_is_legible_follows_the_baseline() -> None:
-    """Under a baseline that does not swap, gradients are ranked by `forward` as well."""
+    """Under a baseline that does not swap, every method is ranked by `own_label`."""
     names = [f"grad_x_delta/{i}{s}" for i in ("forward", "own_label") for s in ("", "/abs")]
-    names += [f"m{k}/own_label" for k in range(20)]
+    names += [f"m{k}/forward" for k in range(20)]
     curves = pd.DataFrame({"ranking": names})
-    kept = set(legible(curves, "deeplift/forward", "empty")["ranking"])
-    assert kept == {"grad_x_delta/forward", "grad_x_delta/forward/abs"}
+    kept = set(legible(curves, "deeplift/own_label", "empty")["ranking"])
+    assert kept == {"grad_x_delta/own_label", "grad_x_delta/own_label/abs"}
