@@ -13,7 +13,7 @@ from gradgene.cells import PLANTED_LEVELS
 from gradgene.commands.benchmark_truth import Settings
 from gradgene.commands.benchmark_truth_figures import truth_figures
 from gradgene.commands.benchmark_truth_seed import ARMS, methods_of, seconds_of
-from gradgene.commands.benchmark_truth_tables import Truth, summary_of
+from gradgene.commands.benchmark_truth_tables import Truth, share_interval, summary_of
 from gradgene.errors import ConfigError
 from gradgene.store import append_json_line
 
@@ -76,7 +76,7 @@ def judged(seed: int, arm: str, ranking: str, auprc: float, draw: int = 0) -> di
         "recall": auprc,
         "xor_recall": np.nan if seed == 0 else auprc,
         "xor_rank": 3.0,
-        "decoys_top10": 2.0,
+        "decoys_top10": (2.0, 1.0, 4.0)[seed],
         "batch_top10": 1.0,
         "ambient_top10": 0.0,
         "copies_top10": 0.0,
@@ -114,14 +114,32 @@ def test_draws_are_averaged_and_seeds_summed_up(truth: Truth) -> None:
     rows = truth.summary.to_dict("records")
     deg, random = (next(r for r in rows if r["ranking"] == name) for name in ("deg", "random"))
     assert (deg["auprc"], deg["auprc_min"], deg["auprc_max"]) == (0.6, 0.5, 0.7)
-    half = 4.302653 * 0.1 / 3**0.5
-    assert (deg["auprc_low"], deg["auprc_high"]) == pytest.approx((0.6 - half, 0.6 + half))
+    # On log odds ln(p / (1 - p)): 0.4055, 0.8473 and 0 (sd 0.4238), t of two degrees 4.3027.
+    half, middle = 4.302653 * 0.423779 / 3**0.5, 0.417588
+    ends = [1 / (1 + np.exp(-(middle + sign * half))) for sign in (-1, 1)]
+    assert [deg["auprc_low"], deg["auprc_high"]] == pytest.approx(ends, rel=1e-4)
+    default = next(
+        r for r in rows if (r["arm"], r["ranking"]) == ("cell_state", "deeplift/forward")
+    )
+    assert np.isnan(default["auprc_low"]) and default["auprc_max"] == 1.0, "a seed is at the bound"
+    assert [default[f"decoys_top10_{end}"] for end in ("min", "max")] == [1.0, 4.0]
+    assert {f"{f}_{e}" for f in ("xor_rank", "batch_top10") for e in ("min", "max")} <= set(rows[0])
     assert random["auprc"] == pytest.approx(0.3) and random["n_seeds"] == 3
     assert list(truth.summary["auprc"]) == sorted(truth.summary["auprc"], reverse=True)
     assert set(truth.overview()["ranking"]) == {
         *("deg", "hvg", "expression", "random", "deeplift/forward"),
     }
     assert list(dict.fromkeys(truth.by_arm()["arm"])) == ["cell_state", "none"]
+
+
+@pytest.mark.parametrize("values", [(0.5, 0.5, 0.5), (0.2, 0.9, 1.0), (0.0, 0.1, 0.2), (0.2, 0.4)])
+def test_shares_that_tell_no_interval(values: tuple[float, ...]) -> None:
+    assert np.isnan(share_interval(np.array(values))).all()
+
+
+def test_the_interval_of_a_share_is_a_share() -> None:
+    low, high = share_interval(np.array([0.90, 0.97, 0.999, np.nan]))
+    assert 0 < low < 0.9 and 0.999 < high < 1
 
 
 def test_the_goals_of_the_default_level(truth: Truth) -> None:

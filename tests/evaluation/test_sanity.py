@@ -38,12 +38,34 @@ def test_unrelated_scores_pass_whatever_shallower_steps_say() -> None:
     assert verdict.similarity < 0.15
 
 
-def test_the_median_of_the_draws_decides() -> None:
-    free = [RNG.normal(size=400) for _ in range(2)]
-    assert judge_sanity(sanity_table(TRAINED, EVERYWHERE, models(TRAINED, *free)), 0.5).passed
-    assert not judge_sanity(
-        sanity_table(TRAINED, EVERYWHERE, models(-TRAINED, TRAINED, free[0])), 0.5
-    ).passed
+def drawn(*spearman: float) -> pd.DataFrame:
+    """A table of fully random models of these correlations, below a step that is not judged."""
+    cascade = {"check": "randomisation", "depth": 2, "spearman": spearman}
+    half = {"check": "randomisation", "depth": 1, "spearman": [1.0]}
+    return pd.concat([pd.DataFrame(half), pd.DataFrame(cascade)], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("spearman", "greatest", "passed"),
+    [
+        ((0.10, 0.45, 0.95), 0.95, False),
+        ((0.10, -0.60, 0.20), 0.60, False),
+        ((0.10, 0.45, -0.50), 0.50, True),
+        ((0.10, np.nan, 0.95), 0.95, False),
+    ],
+)
+def test_one_draw_too_many_fails(
+    spearman: tuple[float, ...], greatest: float, passed: bool
+) -> None:
+    verdict = judge_sanity(drawn(*spearman), 0.5)
+    assert (verdict.similarity, verdict.passed, verdict.n_draws) == (greatest, passed, 3)
+    assert verdict.typical == pytest.approx(np.nanmedian(np.abs(spearman)))
+
+
+def test_draws_without_a_correlation_are_no_pass() -> None:
+    verdict = judge_sanity(drawn(0.1, np.nan, np.nan), 0.5)
+    assert (verdict.similarity, verdict.passed, verdict.n_undefined) == (0.1, None, 2)
+    assert judge_sanity(drawn().iloc[:0], 0.5).passed is None
 
 
 def test_magnitudes_are_judged_where_genes_are_ranked_by_them() -> None:
@@ -55,8 +77,8 @@ def test_magnitudes_are_judged_where_genes_are_ranked_by_them() -> None:
 
 def test_scores_without_an_order_are_no_verdict() -> None:
     verdict = judge_sanity(sanity_table(TRAINED, EVERYWHERE, models(np.zeros(400))), 0.5)
-    assert np.isnan(verdict.similarity)
-    assert verdict.passed is None
+    assert np.isnan(verdict.similarity) and np.isnan(verdict.typical)
+    assert (verdict.passed, verdict.n_undefined) == (None, 1)
 
 
 def test_magnitudes_that_only_follow_how_often_genes_are_seen() -> None:

@@ -100,7 +100,7 @@ class TestGuards:
     @pytest.mark.parametrize("name", ["contrast", "paper_mean", "paper_geometric"])
     @pytest.mark.parametrize("method", ["deeplift", "grad_x_delta"])
     def test_these_need_a_baseline_that_swaps(self, name: str, method: str) -> None:
-        with pytest.raises(AttributionError, match=r"baseline that swaps.*use 'forward'"):
+        with pytest.raises(AttributionError, match=r"baseline that swaps.*use 'own_label'"):
             Importance(name, method, "empty")
 
     def test_paper_empty_needs_the_empty_baseline(self) -> None:
@@ -140,8 +140,19 @@ class TestGuards:
     def test_defaults(self) -> None:
         assert default_importance("deeplift") == "forward"
         assert default_importance("grad_x_delta") == "contrast"
-        assert default_importance("deeplift", "empty") == "forward"
-        assert default_importance("grad_x_delta", "empty") == "forward"
+        assert default_importance("deeplift", "empty") == "own_label"
+        assert default_importance("grad_x_delta", "zero") == "own_label"
+
+    def test_the_default_ranks_a_gene_of_either_label_where_each_cell_is_its_own(self) -> None:
+        """f = x0 - x1 against nothing: cases show more of gene 0, controls more of gene 1."""
+        case, control = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 2.0, 0.0]])
+        weights = torch.tensor([[1.0, -1.0, 0.0]])
+        found = {
+            name: Importance(name, "deeplift", "empty").combine(case * weights, -control * weights)
+            for name in ("forward", default_importance("deeplift", "empty"))
+        }
+        assert found["own_label"].tolist() == [[0.5, 0.5, 0.0]]
+        assert found["forward"].tolist() == [[2.0, -1.0, 0.0]], "below a gene that says nothing"
 
     def test_names_of_another_version_have_a_default(self) -> None:
         assert default_importance("of_tomorrow", "unheard_of") == "contrast"
@@ -179,7 +190,7 @@ DEFAULTS = {
     (True, "mean"): "forward",
     (False, "cell_state"): "contrast",
     (False, "mean"): "contrast",
-    **{(symmetric, b): "forward" for symmetric in (True, False) for b in ("empty", "zero")},
+    **{(symmetric, b): "own_label" for symmetric in (True, False) for b in ("empty", "zero")},
 }
 
 

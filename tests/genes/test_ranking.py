@@ -94,10 +94,15 @@ def test_fewer_than_three_donors_on_a_side_give_no_interval(study: Explained) ->
     tokenizer = make_tokenizer(make_cells(n=40, n_genes=20))
     blended = blended_of(tokenizer, study.cells, plan)
     model = make_model(study.vocabulary)
-    for baseline, interval in (("cell_state", False), ("empty", True)):
+    for baseline, importance, interval in (
+        ("cell_state", None, False),
+        ("empty", None, False),
+        ("empty", "forward", True),
+    ):
         against = BASELINES[baseline]()
         result = build_method("deeplift").attribute(model, blended, TARGET, against)
-        frame = rank_genes(result, TARGET, study.cells, plan, study.vocabulary).genes
+        cells = study.cells, plan, study.vocabulary
+        frame = rank_genes(result, TARGET, *cells, importance=importance).genes
         # Scores of input cells against nothing rest on no baseline cell and its donor.
         assert frame["ci_low"].notna().any() == interval
         assert frame["score_donors"].notna().all()

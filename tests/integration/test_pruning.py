@@ -89,7 +89,12 @@ def test_pairs_pruned_by_their_own_scores_have_a_null_beside_them(folder, cells_
     null = {name + RANDOM_WEIGHTS for name in named}
     assert set(curves["ranking"]) == {*named, *null, "random", "hvg"}
     # The random curve is another model's than that of the null.
-    assert set(summary["ranking"]) == {*named, "random", "hvg"}
+    against = dict(summary[["ranking", "against"]].drop_duplicates().to_numpy())
+    assert against == dict.fromkeys((*named, "random", "hvg"), "random") | dict.fromkeys(
+        null, "whole panel"
+    )
+    donors = read(folder, "pruning/curves_by_donor")
+    assert {*summary["rank_source"], *donors["rank_source"]} == {"per_pair"}
     n_pairs = len(read(folder, "attributions/pairs"))
     assert curves.groupby("arm")["n_cells"].unique().map(list).to_dict() == {
         "input": [n_pairs],

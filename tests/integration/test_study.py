@@ -38,7 +38,10 @@ CURVES = (
     "ranking draw order ratio arm metric value ci_low ci_high n_cells n_donors rank_source split "
     "seed"
 ).split()
-SUMMARY = "ranking order arm metric area ci_low ci_high interval_over n_donors".split()
+SUMMARY = (
+    "ranking order arm metric area ci_low ci_high interval_over n_donors rank_source against "
+    "area_to_matched matched_low matched_high matched_over"
+).split()
 FIGURES = (
     "training_curves distribution_importance distribution_forward distribution_backward "
     "scores_by_gene top_genes pruning_lowest_first pruning_highest_first "

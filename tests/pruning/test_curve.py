@@ -163,11 +163,16 @@ def test_a_missing_column_is_named() -> None:
         PruningCurve(curve(MAIN).frame.drop(columns=["arm", "n_cells"]))
 
 
-def test_donors_of_one_label_each_give_balanced_accuracy_a_two_sided_interval() -> None:
-    """Area of a donor: what its accuracy has over random's, over shares 0 to 0.9."""
+@pytest.mark.parametrize(
+    ("metric", "own", "weight"), [("balanced_accuracy", "accuracy", 0.5), ("auroc", "auroc", 1)]
+)
+def test_donors_of_one_label_each_give_a_two_sided_interval(
+    metric: str, own: str, weight: float
+) -> None:
+    """Area of a donor: what it contributes over random's, over shares 0 to 0.9."""
     gains = {"input": [0.1, 0.2, 0.4], "baseline": [0.0, 0.1, 0.2, 0.5]}
     rows = [
-        (name, 0, "lowest_first", ratio, arm, "accuracy", f"{arm}{i}", 0.5 + gain * (name == "a/b"))
+        (name, 0, "lowest_first", ratio, arm, own, f"{arm}{i}", 0.5 + gain * (name == "a/b"), "x")
         for arm, of in gains.items()
         for i, gain in enumerate(of)
         for name in ("a/b", "random")
@@ -175,18 +180,66 @@ def test_donors_of_one_label_each_give_balanced_accuracy_a_two_sided_interval() 
     ]
     by_donor = pd.DataFrame(rows, columns=DONOR_COLUMNS)
     frame = curve(points("a/b", (0.8, 0.7, 0.7)), *RANDOM).frame
-    both = pd.DataFrame([{**by_donor.iloc[0], "arm": "both", "metric": "balanced_accuracy"}])
+    frame = frame.assign(metric=metric)
+    both = pd.DataFrame([{**by_donor.iloc[0], "arm": "both", "metric": metric}])
     summary = PruningCurve(frame, pd.concat([by_donor, both.iloc[:0]])).summary()
     row = summary.set_index("ranking").loc["a/b"]
     u, v = (np.array(gains[arm]) * 0.9 for arm in gains)
     welch = stats.ttest_ind(u, -v, equal_var=False).confidence_interval()
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx((welch.low / 2, welch.high / 2))
+    middle, reach = (u.mean() + v.mean()) / 2, (welch.high - welch.low) / 2 * weight
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((middle - reach, middle + reach))
     assert (row["interval_over"], row["n_donors"]) == ("donors", 7)
 
 
-def test_random_weights_have_no_area_to_another_models_random_genes() -> None:
-    null = points("deeplift/forward (random weights)", (0.5, 0.9, 1.0))
-    assert set(curve(MAIN, null, *RANDOM).summary()["ranking"]) == {"deeplift/forward", "random"}
+def test_random_weights_are_held_against_their_own_whole_panel() -> None:
+    """Another model's random curve says nothing of them; the same holds donor by donor."""
+    name = "deeplift/forward (random weights)"
+    frame = curve(MAIN, points(name, (0.5, 0.9, 1.0)), *RANDOM).frame
+    values = {"a": (0.5, 0.7, 0.9), "b": (0.4, 0.8, 0.8), "c": (0.6, 0.6, 0.6)}
+    table = PruningCurve(frame, of_donors(name, values)).summary().set_index("ranking")
+    assert table["against"].to_dict() == {
+        "deeplift/forward": "random",
+        name: "whole panel",
+        "random": "random",
+    }
+    assert table.loc[name, "area"] == pytest.approx(0.2 * 0.5 + 0.45 * 0.4)
+    areas = np.array([0.05 + 0.3 * 0.4, 0.1 + 0.16, 0])
+    low, high = stats.t.interval(0.95, 2, loc=areas.mean(), scale=stats.sem(areas))
+    assert tuple(table.loc[name, ["ci_low", "ci_high"]]) == pytest.approx((low, high))
+    without_0 = PruningCurve(frame[frame["ratio"] > 0]).summary()
+    assert name not in set(without_0["ranking"])
+
+
+def test_rows_say_where_their_rankings_come_from() -> None:
+    frame = curve(MAIN, *RANDOM).frame
+    leaking = frame["ranking"] == "deeplift/forward"
+    frame["rank_source"] = np.where(leaking, "per_pair", "held_out")
+    found = PruningCurve(frame).summary().set_index("ranking")["rank_source"]
+    assert found.to_dict() == {"deeplift/forward": "per_pair", "random": "held_out"}
+
+
+MATCHED = [
+    points("random_matched", values, draw)
+    for draw, values in enumerate([(0.9, 0.8, 0.5), (0.9, 0.7, 0.4), (0.9, 0.9, 0.6)])
+]
+
+
+def test_areas_to_matched_random_genes() -> None:
+    """Areas under the draws: .685, .62, .75 (mean .685); under random's .64, .595, .55."""
+    table = curve(MAIN, *RANDOM, *MATCHED).summary().set_index("ranking")
+    row = table.loc["deeplift/forward"]
+    off = 0.705 - np.array([0.685, 0.62, 0.75])
+    low, high = stats.t.interval(0.95, 2, loc=off.mean(), scale=stats.sem(off))
+    found = row[["area_to_matched", "matched_low", "matched_high"]]
+    assert tuple(found) == pytest.approx((off.mean(), low, high))
+    assert row["matched_over"] == "draws"
+    # Two rankings that are drawn: both spreads count.
+    random = np.array([0.64, 0.595, 0.55])
+    welch = stats.ttest_ind([0.685, 0.62, 0.75], random, equal_var=False).confidence_interval()
+    matched = table.loc["random_matched"]
+    assert matched["area"] == pytest.approx(0.685 - 0.595)
+    assert (matched["ci_low"], matched["ci_high"]) == pytest.approx((welch.low, welch.high))
+    assert curve(MAIN, *RANDOM).summary()["area_to_matched"].isna().all()
 
 
 def test_curves_travel_in_an_anndata(tmp_path: Path) -> None:

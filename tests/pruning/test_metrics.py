@@ -7,6 +7,7 @@ import pytest
 from sklearn import metrics
 
 from gradgene.pruning import Predictions, arm_metrics, contrast_accuracy
+from gradgene.pruning.metrics import placements
 
 LABELS = ("alpha", "beta", "delta", "epsilon", "gamma")
 
@@ -95,3 +96,13 @@ def test_an_arm_without_cells_has_no_metrics() -> None:
     assert ("input", "f1") in values and not {("both", "f1"), ("both", "precision")} & set(values)
     nobody = Predictions(found.probabilities_nc[:0], found.labels)
     assert arm_metrics(nobody, truth_n[:0], "alpha", "beta") == {}
+
+
+def test_placements_of_either_side_average_to_the_auroc() -> None:
+    """By hand, with a tie: 0.4 is above 0.1, level with 0.4 and below 0.7."""
+    score_n, positive_n = np.array([0.4, 0.9, 0.1, 0.4, 0.7]), np.array([1, 1, 0, 0, 0], dtype=bool)
+    placed_n = placements(score_n, positive_n)
+    assert placed_n == pytest.approx([0.5, 1, 1, 0.75, 0.5])
+    auroc = metrics.roc_auc_score(positive_n, score_n)
+    assert placed_n[positive_n].mean() == pytest.approx(auroc)
+    assert placed_n[~positive_n].mean() == pytest.approx(auroc)

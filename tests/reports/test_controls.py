@@ -38,8 +38,14 @@ def test_a_failed_check_comes_first_and_is_an_error() -> None:
     fine = run_of({"sanity/passed": 1.0, "sanity/randomised": 0.1}, sanity=sanity())
     assert not [*control_cautions(fine)]
     assert "passed" in str(sections.sanity_sentence(fine))
-    assert "no verdict" in str(sections.sanity_sentence(run_of(sanity=sanity())))
     assert sections.sanity_sentence(run_of()) is None
+
+
+def test_no_verdict_is_an_error_too() -> None:
+    run = run_of({"sanity/randomised": 0.1}, sanity=sanity())
+    found = cautions(run)[0]
+    assert (found.level, found.title) == ("error", "The sanity check has no verdict")
+    assert "NO VERDICT" in str(sections.sanity_sentence(run))
 
 
 @pytest.mark.parametrize(

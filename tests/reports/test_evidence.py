@@ -77,9 +77,13 @@ def test_no_donor_column_is_the_reason() -> None:
 
 
 def test_an_artificial_baseline_needs_donors_on_one_side_only() -> None:
+    """Where the input cells alone are ranked; the default reads the baseline cells as well."""
     genes = gene_table(40).assign(**NO_INTERVALS, baseline="empty")
     note = "Scores have no intervals: 2 donors on the input side; an interval over donors needs 3."
-    assert str(interval_note(run_of(genes, 2, 0))).startswith(note)
+    forward, default = ({**CONFIG, "ranking": {"importance": i}} for i in ("forward", None))
+    assert str(interval_note(run_of(genes, 2, 0, config=forward))).startswith(note)
+    said = str(interval_note(run_of(genes, 2, 0, config=default)))
+    assert "baseline cells are not known" in said
 
 
 def test_intervals_need_no_excuse() -> None:

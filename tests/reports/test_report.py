@@ -419,7 +419,9 @@ def test_arms_and_retrained_models(tmp_path: Path) -> None:
 
 def test_areas_of_every_kind_stand_side_by_side(tmp_path: Path) -> None:
     areas = summary_table()
-    areas = pd.concat([areas, areas.assign(metric="auroc"), areas.assign(metric="odd")])
+    areas = areas.assign(against="random", rank_source="held_out")
+    null = areas.iloc[:1].assign(ranking="a/b (random weights)", against="whole panel")
+    areas = pd.concat([areas, null, areas.assign(metric="auroc"), areas.assign(metric="odd")])
     run = RunFiles.read(write_run(tmp_path, {"pruning/summary.parquet": areas}))
     table = area_table(run)
     assert table is not None
@@ -427,7 +429,10 @@ def test_areas_of_every_kind_stand_side_by_side(tmp_path: Path) -> None:
         "Least important removed first: balanced accuracy",
         "Least important removed first: AUROC",
     )
-    assert len(table.headings) == 5 and all("[" in cell for row in table.rows for cell in row[1:])
+    names = [str(row[0]) for row in table.rows]
+    assert "a/b (random weights), against its whole panel" in names
+    known = [cell for row in table.rows for cell in row[1:] if "against its" not in row[0]]
+    assert len(table.headings) == 5 and all("[" in cell for cell in known)
     assert any("area to random over all shares: " in sentence for sentence in verdict(run))
 
 
@@ -537,9 +542,9 @@ def test_a_crowd_of_rankings_is_thinned_in_figures_only(tmp_path: Path) -> None:
 
 
 def test_what_is_legible_follows_the_baseline() -> None:
-    """Under a baseline that does not swap, gradients are ranked by `forward` as well."""
+    """Under a baseline that does not swap, every method is ranked by `own_label`."""
     names = [f"grad_x_delta/{i}{s}" for i in ("forward", "own_label") for s in ("", "/abs")]
-    names += [f"m{k}/own_label" for k in range(20)]
+    names += [f"m{k}/forward" for k in range(20)]
     curves = pd.DataFrame({"ranking": names})
-    kept = set(legible(curves, "deeplift/forward", "empty")["ranking"])
-    assert kept == {"grad_x_delta/forward", "grad_x_delta/forward/abs"}
+    kept = set(legible(curves, "deeplift/own_label", "empty")["ranking"])
+    assert kept == {"grad_x_delta/own_label", "grad_x_delta/own_label/abs"}

@@ -267,7 +267,7 @@ def write_controls(job: SeedJob, work: Workspace, folder: Path) -> bool:
         *random_rankings(cells.genes, job.n_random, facts.seed),
     ]
     frame = pd.concat([r.to_pandas("train").assign(method=r.name) for r in rankings])
-    frame = frame.assign(arm=NO_MODEL, importance="", flags=None, n_pairs=0, default=True, key=key)
+    frame = frame.assign(arm=NO_MODEL, importance="", flags=None, n_pairs=0, key=key)
     write_parquet(frame, folder / "controls.parquet")
     return True
 
@@ -299,21 +299,21 @@ def write_arm(job: SeedJob, arm: str, work: Workspace, console: Console) -> None
 def ranked(
     work: Workspace, settings: AttributionSettings, found: Attributed, cells: Cells
 ) -> pd.DataFrame:
-    """Every ranking of one method, with the flags of its genes and which ranking is its default."""
+    """Every ranking of one method, with the flags of its genes."""
     flags = flags_of(work, found.sums, cells)
     return pd.concat(
         [
-            _rows(ranking, settings.method.name, flags, found.sums.main)
+            _rows(ranking, settings.method.name, flags)
             for ranking in rankings_of(work, settings, found.sums)
         ]
     )
 
 
-def _rows(ranking: GeneRanking, method: str, flags: pd.Series, default: str) -> pd.DataFrame:
+def _rows(ranking: GeneRanking, method: str, flags: pd.Series) -> pd.DataFrame:
     importance = ranking.name.partition("/")[2]
     frame = ranking.to_pandas("test").assign(method=method, importance=importance)
     frame["flags"] = frame["gene"].map(flags)
-    return frame.assign(default=importance == default)
+    return frame
 
 
 def is_kept(file: Path, key: str) -> bool:

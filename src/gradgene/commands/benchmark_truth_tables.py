@@ -10,6 +10,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 
 from gradgene.cells import PlantedGenes
 from gradgene.commands.benchmark_truth_seed import (
@@ -26,7 +27,7 @@ from gradgene.evaluation.truth import (
     judge_ranking,
     ranks_of_pairs,
 )
-from gradgene.genes import mean_interval
+from gradgene.genes import default_importance, mean_interval
 from gradgene.pruning import GeneRanking
 
 __all__ = ["RANKING", "Truth", "read_truth", "summary_of"]
@@ -34,6 +35,9 @@ __all__ = ["RANKING", "Truth", "read_truth", "summary_of"]
 #: What names a ranking over seeds.
 RANKING = ["arm", "method", "importance", "ranking", "default"]
 SEED = ["cells_seed", "model_seed"]
+#: Figures whose spread over seeds is told: between 0 and 1, and others.
+SHARES = ("auprc", "auprc_all", "recall", "xor_recall")
+COUNTS = ("xor_rank", "decoys_top10", "batch_top10")
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,8 @@ class Truth:
         `batch_unflagged`: those among the ten best whose flags do not (NaN without flags).
     summary
         A row a ranking, best first: the median of every figure over seeds (draws of a seed are
-        averaged first), `<figure>_min`, `<figure>_max`, `<figure>_low` and `_high` (95 % interval
-        of the mean) of the important ones, `n_seeds`.
+        averaged first), `<figure>_min` and `<figure>_max` of the important ones, of shares also
+        `<figure>_low` and `_high` (`share_interval`), `n_seeds`.
     models
         A row a seed: `accuracy, bayes_accuracy, n_train, n_test, learnt, n_xor`.
     pairs
@@ -113,14 +117,28 @@ def summary_of(rankings: pd.DataFrame) -> pd.DataFrame:
     figures = [c for c in by_seed.columns if c not in (*RANKING, *SEED)]
     grouped = by_seed.groupby(RANKING, sort=False, dropna=False)
     summary = grouped[figures].median()
-    for figure in ("auprc", "auprc_all", "recall", "xor_recall"):
+    for figure in (*SHARES, *COUNTS):
         summary[f"{figure}_min"] = grouped[figure].min()
         summary[f"{figure}_max"] = grouped[figure].max()
-        ends = [mean_interval(values.to_numpy()) for _, values in grouped[figure]]
+    for figure in SHARES:
+        ends = [share_interval(values.to_numpy()) for _, values in grouped[figure]]
         summary[f"{figure}_low"], summary[f"{figure}_high"] = np.array(ends).T
     summary["n_seeds"] = grouped.size()
     best = summary.reset_index().sort_values("auprc", ascending=False, kind="stable")
     return best.reset_index(drop=True)
+
+
+def share_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % t-interval of the mean log odds of shares (seeds,), as shares; NaN ones are left out.
+
+    NaN with fewer than three, where all are equal, and where one is 0 or 1: such seeds cannot say
+    how much others would differ, and their range is all that is known.
+    """
+    known = values[np.isfinite(values)]
+    if not len(known) or np.ptp(known) == 0 or known.min() <= 0 or known.max() >= 1:
+        return float("nan"), float("nan")
+    low, high = mean_interval(logit(known))
+    return float(expit(low)), float(expit(high))
 
 
 def _without_draws(rankings: pd.DataFrame) -> pd.DataFrame:
@@ -144,7 +162,8 @@ def _of_seed(job: SeedJob) -> tuple[pd.DataFrame, ...]:
     for file in files:
         for _, rows in pd.read_parquet(file).groupby(["ranking", "draw"], sort=False):
             ranking, facts = _ranking(rows), rows.iloc[0]
-            named = {column: facts[column] for column in RANKING}
+            named = {column: facts[column] for column in RANKING if column != "default"}
+            named["default"] = _is_default(named["arm"], named["method"], named["importance"])
             figures = judge_ranking(ranking, planted, learnt)
             draw = {"draw": facts["draw"], "n_pairs": facts["n_pairs"]}
             judged.append({**named, **draw, **figures, **_flagged(rows, ranking, planted)})
@@ -159,6 +178,11 @@ def _of_seed(job: SeedJob) -> tuple[pd.DataFrame, ...]:
         seconds_of(folder),
     )
     return tuple(_with_seed(table, job) for table in tables)
+
+
+def _is_default(arm: str, method: str, importance: str) -> bool:
+    """Whether a method is ranked so unless told otherwise; what is kept may be of another time."""
+    return arm == NO_MODEL or importance == default_importance(method, ARMS[arm].baseline)
 
 
 def _with_seed(table: pd.DataFrame, job: SeedJob) -> pd.DataFrame:

@@ -121,6 +121,8 @@ def areas(summary: pd.DataFrame, leaking: bool = False) -> Table:
     title = "pruning: area against random" + (", rankings leak the label" if leaking else "")
     table = Table("ranking", "lowest first", "highest first", title=title)
     both = summary[(summary["arm"] == "both") & (summary["metric"] == "balanced_accuracy")]
+    if "against" in both:
+        both = both[both["against"] == "random"]
     wide = both.pivot_table(index="ranking", columns="order", values="area", sort=False)
     for name, row in wide.iterrows():
         if name != "random":

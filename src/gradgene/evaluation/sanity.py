@@ -60,7 +60,7 @@ class Sanity:
         Random models, shuffles and permutations of labels, each.
     threshold
         A fully random model whose Spearman correlation with the trained one is beyond this, in
-        either direction, ranks genes like it: the run has failed.
+        either direction, ranks genes like it: one such draw, and the run has failed.
     on_failure
         "error": the command ends with an error, after everything is written. "warn": it says so.
     seed
@@ -140,13 +140,22 @@ class SanityVerdict:
     Attributes
     ----------
     similarity
-        Median over draws of |Spearman| between fully random and trained model; NaN where scores
-        have no order.
+        The greatest |Spearman| between a fully random and the trained model over the draws: one
+        random model that ranks genes like the trained one is one too many. NaN where no draw's
+        scores have an order.
+    typical
+        Its median over the draws.
+    n_draws, n_undefined
+        How many draws there were, and of how many no correlation is known.
     passed
-        Whether it is at most the threshold; None where it is NaN.
+        Whether `similarity` is at most the threshold: False if any draw is beyond it; otherwise
+        None, which is no verdict, where any draw has no correlation or there is no draw.
     """
 
     similarity: float
+    typical: float
+    n_draws: int
+    n_undefined: int
     passed: bool | None
 
 
@@ -200,8 +209,12 @@ def judge_sanity(table: pd.DataFrame, threshold: float, by: str = "spearman") ->
     """
     cascade = table[table["check"] == "randomisation"]
     last = cascade[cascade["depth"] == cascade["depth"].max()]
-    similarity = typical(last[by])
-    return SanityVerdict(similarity, None if np.isnan(similarity) else similarity <= threshold)
+    size_n = last[by].abs()
+    greatest, n_undefined = float(size_n.max()), int(size_n.isna().sum())
+    passed = None if n_undefined or last.empty else greatest <= threshold
+    if greatest > threshold:
+        passed = False
+    return SanityVerdict(greatest, typical(last[by]), len(last), n_undefined, passed)
 
 
 def typical(values: pd.Series) -> float:

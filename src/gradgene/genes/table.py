@@ -34,9 +34,10 @@ class GeneTable:
     """Genes with their evidence, best first; `@category` rows of phenotypes have no rank.
 
     `frame` has the columns `COLUMNS`; scores are in the units of the explained scalar, positive
-    where a gene speaks for the input's label. Tables are never changed: what sorts or filters
-    gives a new one. There genes keep the ranks they had, so that a filtered table still says how
-    a gene stood among all; `rerank=True` counts ranks anew, from 1 in the order of the new table.
+    where a gene speaks for the input's label (of `own_label` under a baseline that does not swap:
+    for the label of the cell that it is in). Tables are never changed: what sorts or filters gives
+    a new one. There genes keep the ranks they had, so that a filtered table still says how a gene
+    stood among all; `rerank=True` counts ranks anew, from 1 in the order of the new table.
     """
 
     frame: pd.DataFrame

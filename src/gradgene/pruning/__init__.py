@@ -1,5 +1,6 @@
 """Gene rankings in, pruning curves on held-out cells out."""
 
+from gradgene.pruning.areas import RANDOM_WEIGHTS
 from gradgene.pruning.controls import (
     deg_ranking,
     expression_ranking,
@@ -9,7 +10,7 @@ from gradgene.pruning.controls import (
     pseudobulk_ranking,
     random_rankings,
 )
-from gradgene.pruning.curve import RANDOM_WEIGHTS, PruningCurve
+from gradgene.pruning.curve import PruningCurve
 from gradgene.pruning.metrics import arm_metrics, contrast_accuracy
 from gradgene.pruning.per_pair import predict_pairs
 from gradgene.pruning.points import Arms, Point, curve_of

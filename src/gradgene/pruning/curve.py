@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
 
 from gradgene import plotting
 from gradgene.errors import RankingError
-from gradgene.genes import mean_interval
+from gradgene.pruning.areas import RANDOM_WEIGHTS, WHOLE_PANEL, Area, Areas
+from gradgene.pruning.sides import SIDES
 
-__all__ = ["CURVE_COLUMNS", "DONOR_COLUMNS", "RANDOM_WEIGHTS", "SUMMARY_COLUMNS", "PruningCurve"]
+__all__ = ["CURVE_COLUMNS", "DONOR_COLUMNS", "SUMMARY_COLUMNS", "PruningCurve"]
 
 CURVE_COLUMNS = (
     "ranking draw order ratio arm metric value ci_low ci_high n_cells n_donors rank_source split "
     "seed"
 ).split()
-DONOR_COLUMNS = "ranking draw order ratio arm metric donor value".split()
-SUMMARY_COLUMNS = "ranking order arm metric area ci_low ci_high interval_over n_donors".split()
-#: What a ranking's name ends with where a model of random weights made it and is pruned by it.
-RANDOM_WEIGHTS = " (random weights)"
-#: So many draws or donors make an interval.
-LEAST = 3
+DONOR_COLUMNS = "ranking draw order ratio arm metric donor value rank_source".split()
+SUMMARY_COLUMNS = (
+    "ranking order arm metric area ci_low ci_high interval_over n_donors rank_source against "
+    "area_to_matched matched_low matched_high matched_over"
+).split()
+#: The ranking of `area_to_matched`: random genes of like expression and detection.
+MATCHED = "random_matched"
+NO_AREA = Area(np.nan, np.nan, np.nan, None, 0)
 
 
 @dataclass(frozen=True)
@@ -82,50 +84,37 @@ class PruningCurve:
         `probability_drop`: that more was lost). `area` is of all cells together. The interval is a
         t-interval of the mean over donors of the area between the curves of that donor's cells
         (`interval_over` "donors"), where three donors have both curves whole. Where donors have one
-        label each, that of balanced accuracy is Welch's, of half the mean of the input's donors and
-        half that of the baseline's, three of each. Rankings of random weights have no area: the
-        random curve is another model's. Otherwise, and for
-        "random" itself, it is one over the random draws ("draws"), which says nothing of other
-        donors; with fewer than three draws there is none (null).
-        """
-        rows = []
-        donors = {} if self.by_donor is None else dict(_groups(self.by_donor))
-        for keys, frame in _groups(self.frame):
-            frame = frame[~frame["ranking"].str.endswith(RANDOM_WEIGHTS)]
-            wide = frame.pivot_table(index="ratio", columns=["ranking", "draw"], values="value")
-            wide = wide.dropna()
-            if "random" not in wide.columns.get_level_values(0) or len(wide) < 2:
-                continue
-            of_donors = _donor_areas(donors[keys], wide.index) if keys in donors else {}
-            of_sides = self._sides(keys, donors, wide.index)
-            for ranking in wide.columns.get_level_values(0).unique():
-                mean = wide[ranking].mean(axis=1)
-                areas = np.trapezoid(wide["random"].rsub(mean, axis=0), wide.index, axis=0)
-                by_donor = of_donors.get(str(ranking), np.empty(0))
-                sides = [side.get(str(ranking), np.empty(0)) for side in of_sides]
-                n_donors, over = len(by_donor), "donors"
-                if n_donors >= LEAST:
-                    low, high = mean_interval(by_donor)
-                elif sides and min(map(len, sides)) >= LEAST:
-                    (low, high), n_donors = _two_sided(*sides), sum(map(len, sides))
-                else:
-                    (low, high), over = mean_interval(areas), "draws"
-                row = (ranking, *keys, float(areas.mean()), low, high)
-                rows.append((*row, over if np.isfinite(low) else None, n_donors))
-        return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+        label each, those of balanced accuracy and AUROC are Welch's, of what the donors of either
+        label contribute (`SIDES`), three of each. Otherwise, and for "random" itself, it is over
+        the draws of the random and of the ranking ("draws"), which says nothing of other donors;
+        with fewer than three there is none (null).
 
-    @staticmethod
-    def _sides(
-        keys: tuple[str, str, str],
-        donors: dict[tuple[str, str, str], pd.DataFrame],
-        ratios: pd.Index,
-    ) -> list[dict[str, np.ndarray]]:
-        """Areas of the accuracy of each arm's donors, where balanced accuracy is asked for."""
-        order, arm, metric = keys
-        wanted = [(order, side, "accuracy") for side in ("input", "baseline")]
-        if (arm, metric) != ("both", "balanced_accuracy") or not set(wanted) <= set(donors):
-            return []
-        return [_donor_areas(donors[side], ratios) for side in wanted]
+        Rankings of random weights are held `against` their own model's whole panel (the random
+        curve is another model's): what pruning by one's own scores gives to a model that knows
+        nothing; they have no row where the grid lacks 0. All others are against "random".
+        `area_to_matched`, `matched_low`, `matched_high` and `matched_over` are the same against
+        "random_matched", NaN without it.
+        """
+        donors = {} if self.by_donor is None else dict(_groups(self.by_donor))
+        rows = []
+        for keys, frame in _groups(self.frame):
+            side, (order, arm, metric) = SIDES.get(keys[2]), keys
+            wanted = []
+            if side is not None and arm == "both":
+                wanted = [(order, one, side.metric) for one in ("input", "baseline")]
+            by_side = [donors[key] for key in wanted] if set(wanted) <= set(donors) else []
+            weight = 1.0 if side is None else side.weight
+            areas = Areas.of(frame, donors.get(keys), by_side, weight)
+            sources = frame.drop_duplicates("ranking").set_index("ranking")["rank_source"]
+            for ranking, source in sources.sort_index().items():
+                against = WHOLE_PANEL if str(ranking).endswith(RANDOM_WEIGHTS) else "random"
+                found = areas.between(str(ranking), against)
+                if found is None:
+                    continue
+                row = (ranking, order, arm, metric, *astuple(found), source, against)
+                matched = areas.between(str(ranking), MATCHED) if against == "random" else None
+                rows.append((*row, *astuple(matched or NO_AREA)[:4]))
+        return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
     def plot(self, order: str = "lowest_first", metric: str = "balanced_accuracy") -> Figure:
         """One line per ranking against the share of genes removed."""
@@ -136,30 +125,3 @@ def _groups(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], pd.Data
     """(order, arm, metric) and the rows of each."""
     for (order, arm, metric), rows in frame.groupby(["order", "arm", "metric"], sort=False):
         yield (str(order), str(arm), str(metric)), rows
-
-
-def _donor_areas(frame: pd.DataFrame, ratios: pd.Index) -> dict[str, np.ndarray]:
-    """Ranking -> (donors,) area to random of each donor that has both curves at all ratios."""
-    drawn = frame.groupby(["ranking", "donor", "ratio"], sort=False)["value"].mean()
-    wide = drawn.unstack("ratio").reindex(columns=ratios).dropna()
-    if "random" not in wide.index.get_level_values("ranking"):
-        return {}
-    random = wide.loc["random"]
-    areas = {}
-    for ranking in wide.index.get_level_values("ranking").unique():
-        if ranking != "random":  # its mean is no different from itself
-            off = (wide.loc[ranking] - random).dropna()
-            areas[str(ranking)] = np.trapezoid(off.to_numpy(), ratios.to_numpy(), axis=1)
-    return areas
-
-
-def _two_sided(input_d: np.ndarray, baseline_d: np.ndarray) -> tuple[float, float]:
-    """Welch's interval of half the mean of either side's donors (each at least two)."""
-    parts = [float(side.var(ddof=1) / len(side)) for side in (input_d, baseline_d)]
-    middle = (float(input_d.mean()) + float(baseline_d.mean())) / 2
-    error = np.sqrt(sum(parts)) / 2
-    if error == 0:
-        return middle, middle
-    below = [p**2 / (len(d) - 1) for p, d in zip(parts, (input_d, baseline_d), strict=True)]
-    reach = float(stats.t.ppf(0.975, sum(parts) ** 2 / sum(below)) * error)
-    return middle - reach, middle + reach

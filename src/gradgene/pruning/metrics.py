@@ -7,7 +7,7 @@ from scipy import stats
 
 from gradgene.pruning.predict import Predictions
 
-__all__ = ["METRICS", "arm_metrics", "contrast_accuracy"]
+__all__ = ["METRICS", "arm_metrics", "contrast_accuracy", "placements"]
 
 #: Names of all metrics; the last two are of both arms together only.
 METRICS = (
@@ -91,6 +91,21 @@ def _auroc(score_n: np.ndarray, positive_n: np.ndarray) -> float:
     n = int(positive_n.sum())
     above = stats.rankdata(score_n)[positive_n].sum() - n * (n + 1) / 2
     return float(above / (n * (len(positive_n) - n)))
+
+
+def placements(score_n: np.ndarray, positive_n: np.ndarray) -> np.ndarray:
+    """(cells,) share of the other side's cells that a cell is on the right side of, ties half.
+
+    Their mean over the positive cells is the AUROC, and that over the negative ones too (DeLong et
+    al. 1988): what single cells, and so single donors of either side, contribute to it.
+    """
+    placed_n = np.empty(len(score_n))
+    for side_n, sign in ((positive_n, 1), (~positive_n, -1)):
+        others = np.sort(sign * score_n[~side_n])
+        mine = sign * score_n[side_n]
+        passed = np.searchsorted(others, mine, "left") + np.searchsorted(others, mine, "right")
+        placed_n[side_n] = passed / (2 * len(others))
+    return placed_n
 
 
 def contrast_accuracy(

@@ -33,6 +33,14 @@ def control_cautions(run: RunFiles) -> Iterator[Said]:
     metrics = run.metrics or {}
     method, size = run.method or "The method", metrics.get("sanity/randomised")
     threshold = _threshold(run)
+    if run.sanity is not None and "sanity/passed" not in metrics:
+        yield (
+            "error",
+            "The sanity check has no verdict",
+            f"In some or all draws of random weights the scores of {method} have no order to "
+            "compare with the trained model's. Whether they explain what this model learnt is not "
+            "known.",
+        )
     if metrics.get("sanity/passed") == 0:
         yield (
             "error",

@@ -85,7 +85,8 @@ def interval_note(run: RunFiles) -> str | None:
             "are not replicates."
         )
     first, second = donors_of(run)
-    if not swaps(run):  # each cell against an artificial baseline: one side has all the donors
+    importance = (run.ranking_name or "").split("/")[1:2]
+    if not swaps(run) and importance == ["forward"]:  # of input cells against nothing
         second = None
     if first == 0:
         return "The pairs have no donors on the input side, so scores have no intervals."

@@ -29,11 +29,18 @@ AREAS = (
 
 
 def area_table(run: RunFiles) -> Table | None:
-    """Area between each ranking's pruning curve and random's, for each order and kind of area."""
+    """Area between each ranking's pruning curve and random's, for each order and kind of area.
+
+    Rankings of random weights are held against their own model's whole panel, and say so.
+    """
     picked, summary = pick_curves(run), run.summary
     if summary is None or summary.empty:
         return None
     summary = _mark_areas(run, summary)
+    if "against" in summary:
+        other = summary["against"] != "random"
+        named = summary["ranking"] + ", against its " + summary["against"]
+        summary = summary.assign(ranking=summary["ranking"].where(~other, named))
     orders = [order for order in ORDER_NAMES if (summary["order"] == order).any()]
     kinds: list[Any] = [None]
     if {"arm", "metric"} <= set(summary.columns):

@@ -61,13 +61,18 @@ def sanity_sentence(run: RunFiles) -> str | None:
         return None
     size, passed = metrics.get("sanity/randomised"), metrics.get("sanity/passed")
     if passed is None:
-        return "Scores have no order to compare, so that there is no verdict."
+        return (
+            "NO VERDICT: in some or all draws of random weights the scores have no order to "
+            "compare, so that this run has not been shown to explain what the model learnt."
+        )
     threshold = number(float(found["threshold"].iloc[0]))
     kind = "magnitudes of the scores" if found["judged_by"].iloc[0] == "spearman_abs" else "scores"
+    middle = metrics.get("sanity/randomised_median")
+    said = "median of the draws" if middle is None else f"median of the draws: {number(middle)}"
     return (
         f"The check {'passed' if passed else 'FAILED'}: with random weights throughout, the {kind} "
-        f"have a rank correlation of {number(size)} with the trained model's, where at most "
-        f"{threshold} in either direction is sane (median of the draws)."
+        f"have a rank correlation of {'' if middle is None else 'at most '}{number(size)} with the "
+        f"trained model's, where at most {threshold} in either direction is sane ({said})."
     )
 
 
