@@ -138,7 +138,8 @@ def test_a_figure_that_is_not_there_names_those_that_are(sweep, conf):
 
 
 def test_a_figure_that_only_the_leaf_names_may_be_missing(sweep, conf):
-    leaf = "# @package _global_\nsweep: {objective: %s}\nhydra: {sweeper: {params: {study.seed: '5,6'}}}\n"
+    seeds = "hydra: {sweeper: {params: {study.seed: '5,6'}}}"
+    leaf = f"# @package _global_\nsweep: {{objective: %s}}\n{seeds}\n"
     (conf / "sweep/mine.yaml").write_text(leaf % "pruning/x")
     code, out, _ = sweep("sweep=mine")
     assert code == 0 and "not compared: no job has made pruning/x" in out
