@@ -24,7 +24,9 @@ def rows(said: str) -> list[list[str]]:
     """Cells of the table of jobs that a sweep prints at its end."""
     lines = [line.strip("│").split("│") for line in said.splitlines() if line.startswith("│")]
     cells = [[cell.strip() for cell in line] for line in lines]
-    return [line for line in cells if re.fullmatch(r"\d+", line[0]) and {"done", "failed"} & {*line}]
+    return [
+        line for line in cells if re.fullmatch(r"\d+", line[0]) and {"done", "failed"} & {*line}
+    ]
 
 
 def trainings(folder: Path) -> list[bool]:
