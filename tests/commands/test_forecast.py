@@ -16,6 +16,7 @@ from gradgene.commands.estimate import Estimate
 from gradgene.commands.estimate_pruning import measure_pruning
 from gradgene.commands.estimate_training import measure_training
 from gradgene.commands.forecast import Forecast, tell_stages
+from gradgene.commands.planned import Planned, total
 from gradgene.pruning import Judged, PruningSettings
 from tests.planted import make_cells, make_model, make_tokenizer
 
@@ -76,6 +77,37 @@ def test_what_is_done_is_not_tried():
 
 def test_one_stage_has_no_total():
     assert "│ all " not in told((), train=Forecast("2 epochs", Estimate(3, 4)))
+
+
+def test_what_two_jobs_of_a_sweep_share_is_planned_once(tmp_path):
+    """Not where nothing is shared, nor with a job that broke before it had planned."""
+    tried: list[int] = []
+
+    def tell(job: int, **addresses: str | None) -> str:
+        def forecast(_: object) -> Forecast:
+            tried.append(job)
+            return Forecast("work", Estimate(100.0, 10.0 * job))
+
+        out = io.StringIO()
+        work = SimpleNamespace(
+            console=Console(file=out, width=100),
+            is_done=lambda stage: False,
+            in_cache=lambda stage: False,
+            shared_as=addresses.get,
+            folder="x",
+        )
+        tell_stages(work, dict.fromkeys(addresses, forecast), planned=Planned(tmp_path, job))  # type: ignore[arg-type]
+        return out.getvalue()
+
+    assert "shared" not in tell(0, train="a", prune="b")
+    said = tell(1, train="a", prune="c")
+    assert row(said, "train") == ["train", "shared with job 0", "", "", ""]
+    assert row(said, "prune")[1] == "to do"
+    assert "shared" not in tell(2, train=None, prune=None)
+    assert tried == [0, 0, 1, 2, 2]
+    plans = Planned.read(tmp_path)
+    assert [plan.seconds for _, plan in sorted(plans.items())] == [200, 100, 200]
+    assert total([*plans.values()]) == "all jobs in turn: about 8 min, 20 MB"
 
 
 class FakeTrainer:

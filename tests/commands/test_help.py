@@ -98,7 +98,10 @@ def test_groups_that_nothing_composes_are_listed_by_being_there(conf, capsys):
     at = lines.index(f"sweep=  {GROUPS['sweep']}")
     assert lines[at + 1] == "  seeds  Three seeds, one after another."
     at = lines.index(f"hydra/launcher=  {GROUPS['hydra/launcher']}")
-    assert lines[at + 1] == "  slurm  A cluster"
+    rows = {line.split()[0]: line for line in lines[at + 1 : at + 6]}
+    assert [*rows] == ["basic", "joblib", "ray", "slurm", "submitit_local"]
+    assert rows["slurm"].endswith(" A cluster") and "n_jobs=4" in rows["joblib"]
+    assert any("hydra/launcher=joblib hydra.launcher.n_jobs=2" in line for line in lines)
 
 
 def test_a_launcher_of_a_plugin_is_not_refused_for_having_no_file_of_ours(conf, gradgene, fake):

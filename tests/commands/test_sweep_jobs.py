@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_ctrl_c_tells_what_is_there(sweep, conf):
 
 def test_a_dry_run_leaves_no_table(sweep, conf):
     code, out, _ = sweep("study.seed=5,1", "--dry-run", "sweep.objective=val/loss")
-    assert code == 2 and "1 of 2 jobs done" in out
+    assert code == 2 and "1 of 2 jobs planned, 1 failed" in out
     assert not [f for f in (conf.parent / "runs").rglob("*") if f.is_file()]
 
 
@@ -134,6 +135,33 @@ def test_a_figure_that_is_not_there_names_those_that_are(sweep, conf):
     code, _, err = sweep("study.seed=5,6", "sweep.objective=val/los")
     assert code == 2 and "sweep.objective" in err and "one of 'val/loss'" in err
     assert "is no number" in sweep("study.seed=5,6", "sweep.objective=val/accuracy")[2]
+
+
+def test_a_figure_that_only_the_leaf_names_may_be_missing(sweep, conf):
+    seeds = "hydra: {sweeper: {params: {study.seed: '5,6'}}}"
+    leaf = f"# @package _global_\nsweep: {{objective: %s}}\n{seeds}\n"
+    (conf / "sweep/mine.yaml").write_text(leaf % "pruning/x")
+    code, out, _ = sweep("sweep=mine")
+    assert code == 0 and "not compared: no job has made pruning/x" in out
+    assert sweep("sweep=mine", "sweep.objective=pruning/x")[0] == 2, "what one asks for oneself"
+    (conf / "sweep/mine.yaml").write_text(leaf % "val/loss")
+    assert "best by val/loss (minimize): job 0" in sweep("sweep=mine")[1]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_long_error_leaves_room_for_the_jobs(width):
+    stream, error = io.StringIO(), "study.match_on: " + "no pairs at all; " * 8
+    words = ("attribution=integrated_gradients", "baseline=cell_state")
+    outcomes = [
+        Outcome(0, (*words, "study.seed=0"), "x", "failed", seconds=1.5, error=error),
+        Outcome(1, (*words, "study.seed=1"), "x", "done", 0.25, 2.5),
+    ]
+    assert len(error) > 150
+    tell(outcomes, "val/x", "maximize", Console(file=stream, width=width, force_terminal=True))
+    said = stream.getvalue()
+    rows = [re.sub(r"\x1b\[[0-9;]*m|[│ ]+", " ", line).split() for line in said.splitlines()]
+    assert ["0", "0", "failed", "1.5"] in rows and ["1", "1", "done", "0.25", "2.5"] in rows
+    assert f"job 0 (study.seed=0): {error}" in said.splitlines()
 
 
 def test_no_number_is_not_the_best():

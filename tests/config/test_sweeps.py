@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
-from gradgene.commands.groups import conf_dir, groups
+from gradgene.commands.binding import bind
+from gradgene.commands.groups import PLUGINS, conf_dir, groups
 from gradgene.commands.hydra_errors import Line
 from gradgene.commands.sweep_plan import Plan, plan_sweep
 from gradgene.errors import ConfigError
@@ -73,11 +75,49 @@ def test_published_contrasts_each_have_a_folder_and_take_others_in_their_place()
     assert [words(job)["experiment"] for job in jobs] == ["kang_ifnb", "csle_pbmc"]
 
 
+def test_the_folder_of_the_contrasts_is_that_of_the_line() -> None:
+    assert plan("paper_contrasts", "paths.output_dir=elsewhere").folder == Path.cwd() / "elsewhere"
+
+
+@pytest.mark.parametrize("logger", ["wandb", "csv"])
+def test_the_contrasts_are_one_group_to_trackers(logger: str) -> None:
+    words = ["experiment=kang_ifnb", f"logger={logger}"]
+    for more, group in ([], "kang_ifnb"), (["sweep=paper_contrasts"], "contrasts"):
+        cfg = Line(conf_dir()).compose([*words, *more])
+        OmegaConf.set_struct(cfg, False)
+        del cfg["hydra"]
+        bind(cfg)
+        assert cfg.sweep.group == group
+        assert [leaf.get("group") for leaf in cfg.logger.values()] == (
+            [group] if logger == "wandb" else [None]
+        )
+
+
+def test_the_objective_of_a_leaf_is_offered_and_that_of_a_line_insisted_on() -> None:
+    found = plan("seeds")
+    assert (found.facts.objective, found.insists) == ("pruning/area/lowest_first/main", False)
+    assert found.facts.towards == "maximize"
+    said = plan("seeds", "sweep.objective=pruning/area/highest_first/main")
+    assert said.insists and said.facts.towards == "minimize"
+    assert plan("ig_steps").facts.towards == "minimize"
+    assert plan("learning_rate").insists, "a search cannot do without"
+
+
+@pytest.mark.parametrize("name", PLUGINS["hydra/launcher"])
+def test_launchers_that_the_help_names_are_there(name: str) -> None:
+    """All but Ray, which has an environment of its own."""
+    if name == "ray":
+        pytest.importorskip("ray")
+    cfg = Line(conf_dir()).compose(["experiment=demo", f"hydra/launcher={name}"])
+    assert name.partition("_")[0] in str(cfg.hydra.launcher._target_).lower()
+
+
 def test_the_search_goes_by_validation_cells() -> None:
     facts = plan("learning_rate").facts
     assert (facts.objective, facts.direction) == ("val/balanced_accuracy", "maximize")
-    with pytest.raises(ConfigError, match=r"sweep.objective.*held-out.*val/"):
-        plan("learning_rate", "sweep.objective=test/accuracy")
+    for judged in ("test/accuracy", "pruning/area/lowest_first/main"):
+        with pytest.raises(ConfigError, match=r"sweep.objective.*held-out.*val/"):
+            plan("learning_rate", f"sweep.objective={judged}")
     with pytest.raises(ConfigError, match=r"sweep.objective.*needs a figure"):
         plan("learning_rate", "sweep.objective=null")
     assert "attribution/x" in plan("learning_rate", "sweep.objective=attribution/x").caution

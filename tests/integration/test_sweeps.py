@@ -43,6 +43,15 @@ def test_a_failing_job_stops_no_other_and_a_rerun_skips_what_is_done(cells_file,
     assert first.name == "data.holdout_donors=0.3" and len(progress(first)) == 1
 
 
+def test_a_dry_run_plans_once_what_jobs_share(cells_file, tmp_path, capsys):
+    line = words(cells_file, tmp_path / "sweep", *QUICK, "ranking=attribution,hvg")
+    assert main(["study", "-m", "--dry-run", *line]) == 0
+    said = capsys.readouterr().out
+    assert said.count("shared with job 0") == 2, "training and attribution, not pruning"
+    assert "2 of 2 jobs planned" in said and "all jobs in turn: about" in said
+    assert "jobs done" not in said and not (tmp_path / "sweep").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_jobs_in_processes_of_their_own(cells_file, tmp_path, launcher):

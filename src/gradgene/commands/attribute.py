@@ -66,7 +66,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
             check_attribution(work)
             stand_in(work)
             tell_plan(work, arranged_pairs(work), {}, table=True)
-            tell_stages(work, {"attribute": forecast_attribution})
+            tell_stages(work, {"attribute": forecast_attribution}, planned=options.planned)
             return
         work.fetch_before("attribute")
         work.write_provenance()

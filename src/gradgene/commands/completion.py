@@ -71,7 +71,7 @@ def words_of(command: str) -> Words:
     keys: list[str] = []
     if root is not None:
         found = groups.groups_of(root)
-        leaves = {group: tuple(of_group) for group, of_group in found.items()}
+        leaves = {g: tuple(sorted({*found[g], *groups.PLUGINS.get(g, ())})) for g in found}
         keys = sorted({*_root_keys(root), *_leaf_keys(root.parent, found)})
     options = flags_of(command, configured=root_of(command) is not None)
     return Words(

@@ -13,6 +13,7 @@ import torch
 from scipy.optimize import nnls
 
 from gradgene.commands.memory import MB, peak_mb, resident_mb
+from gradgene.commands.planned import Estimate
 from gradgene.lit import PairBatches
 
 __all__ = ["Estimate", "Pace", "measure_pace", "most_tokens"]
@@ -29,22 +30,6 @@ NOT_SEEN_MB = 100
 LEAST_TOKENS, MOST_TOKENS = 1024, {"cpu": 8192, "cuda": 65536}
 #: The share of the free memory that a method may take.
 FREE_SHARE = 0.8
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Seconds of work and the highest resident memory in MB."""
-
-    seconds: float
-    peak_mb: float
-
-    def __str__(self) -> str:
-        return "about {}, {}".format(*self.spoken)
-
-    @property
-    def spoken(self) -> tuple[str, str]:
-        """Time and memory as one says them."""
-        return _spoken(self.seconds), _size(self.peak_mb)
 
 
 @dataclass(frozen=True)
@@ -215,16 +200,3 @@ def _watched(device: str) -> Iterator[list[float]]:
     finally:
         over.set()
         thread.join()
-
-
-def _spoken(seconds: float) -> str:
-    """Seconds as one says them: 4 s, 3 min, 2.5 h."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 90 * 60:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def _size(mb: float) -> str:
-    return f"{mb / 1024:.1f} GB" if mb >= 1000 else f"{round(mb)} MB"

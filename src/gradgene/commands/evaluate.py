@@ -43,7 +43,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     with Workspace(cfg, output_dir) as work:
         check_evaluation(work)
         if options.dry_run:
-            tell_stages(work, {"evaluate": forecast_evaluation})
+            tell_stages(work, {"evaluate": forecast_evaluation}, planned=options.planned)
             return
         work.fetch_before("evaluate")
         work.write_provenance()

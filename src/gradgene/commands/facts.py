@@ -9,6 +9,9 @@ from gradgene.errors import ConfigError
 
 __all__ = ["Paths", "RunFacts", "StudyFacts", "SweepFacts"]
 
+#: How figures begin of which less is better.
+FALLING = ("loss", "ece", "infidelity", "relative_delta")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
@@ -122,14 +125,19 @@ class SweepFacts:
     objective
         Name of a figure in `metrics.json`, or null.
     direction
-        Whether more of it is better; null for what its name says: less of a loss or an error is.
+        Whether more of it is better; null for what its name says: less of a loss, of an error or
+        of what is left without the best genes is.
+    group
+        What trackers group the jobs under; null for the name of the study.
     """
 
     objective: str | None = None
     direction: Literal["maximize", "minimize"] | None = None
+    group: str | None = None
 
     @property
     def towards(self) -> Literal["maximize", "minimize"]:
         """Which way is better."""
-        falls = (self.objective or "").rpartition("/")[2].startswith(("loss", "ece", "infidelity"))
+        name = self.objective or ""
+        falls = name.rpartition("/")[2].startswith(FALLING) or "/highest_first/" in name
         return self.direction or ("minimize" if falls else "maximize")

@@ -9,7 +9,7 @@ import yaml
 
 from gradgene.errors import ConfigError
 
-__all__ = ["GROUPS", "composed_groups", "conf_dir", "describe", "groups", "groups_of"]
+__all__ = ["GROUPS", "PLUGINS", "composed_groups", "conf_dir", "describe", "groups", "groups_of"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -35,6 +35,17 @@ GROUPS = {
     "report": "what is made of the results for reading",
     "sweep": "many runs in one word, with -m: which settings are varied, and over what",
     "hydra/launcher": "where the jobs of a sweep run: in turn, several at once, on a cluster",
+}
+
+#: Leaves of Hydra's own groups that come with it or its plug-ins, which are no files of ours.
+PLUGINS = {
+    "hydra/launcher": {
+        "basic": "One job after the other: what is taken unless another is chosen.",
+        "joblib": "Several at once on this machine, hydra.launcher.n_jobs=4; needs "
+        "gradgene[sweeps].",
+        "ray": "On the machines of a Ray cluster; needs gradgene[ray].",
+        "submitit_local": "Each in a process of its own on this machine; needs gradgene[slurm].",
+    }
 }
 
 

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from gradgene.commands.groups import GROUPS, describe, groups_of
+from gradgene.commands.groups import GROUPS, PLUGINS, describe, groups_of
 from gradgene.commands.options import flags_of
 
 __all__ = ["command_help", "general_help"]
@@ -15,6 +15,11 @@ __all__ = ["command_help", "general_help"]
 EXAMPLES = (
     ("gradgene study experiment=demo", "700 real cells, minutes on a laptop"),
     ("gradgene study -m experiment=kang_ifnb study.seed=0,1,2", "a sweep: one folder a seed"),
+    (
+        "gradgene study -m sweep=seeds experiment=kang_ifnb hydra/launcher=joblib "
+        "hydra.launcher.n_jobs=2",
+        "the same by a leaf of sweep=, two jobs at once",
+    ),
     ("gradgene report runs/kang_ifnb/*", "join the runs of a sweep in one table"),
     (
         "gradgene study experiment=own_data data.path=my.h5ad data.phenotypes=[disease,cell_type] "
@@ -113,7 +118,8 @@ def command_help(name: str, line: str, module: str, root: Path | None) -> str:
         text += ["", SETTINGS, "", "groups and their leaves"]
         for group, leaves in groups_of(root).items():
             text += ["", f"{group}=  {GROUPS.get(group, '')}".rstrip()]
-            text += _rows([(leaf, describe(file)) for leaf, file in leaves.items()])
+            said = {leaf: describe(file) for leaf, file in leaves.items()}
+            text += _rows(sorted({**said, **PLUGINS.get(group, {})}.items()))
     examples = [e for e in EXAMPLES if e[0].split()[1] == name]
     if examples:
         text += ["", "examples", *(f"  {example}\n      {what}" for example, what in examples)]

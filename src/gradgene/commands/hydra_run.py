@@ -24,6 +24,7 @@ from rich.console import Console
 from gradgene.commands.binding import bind
 from gradgene.commands.hydra_errors import HYDRA_ERRORS, Line, explain, only_missing
 from gradgene.commands.options import CommandLine, Options
+from gradgene.commands.planned import Planned, total
 from gradgene.commands.sweep_jobs import Outcome, Outcomes, tell, write_csv
 from gradgene.commands.sweep_plan import Plan, plan_sweep, refuse_without_sweep
 from gradgene.errors import ConfigError, GradgeneError, closest
@@ -55,6 +56,8 @@ class _Task:
         Where a job of a sweep writes what became of it; None for a single job.
     failures
         What a single job failed of: Hydra would print what is raised.
+    insists
+        Whether a job that has not made the figure of `sweep.objective` has failed; see `Plan`.
     """
 
     command: Run
@@ -64,6 +67,7 @@ class _Task:
     directory: Path
     outcomes: Outcomes | None = None
     failures: list[Exception] = field(default_factory=list)
+    insists: bool = True
 
     def __call__(self, cfg: DictConfig) -> Any:
         output_dir = Path(HydraConfig.get().runtime.output_dir)
@@ -87,8 +91,11 @@ class _Task:
             outcomes.write(Outcome(job.num, given, folder, status, seconds=seconds, **more))
 
         note("started")
+        options = self.options
+        if options.dry_run:
+            options = replace(options, planned=Planned(outcomes.planned, job.num))
         try:
-            objective = self._work(cfg, output_dir)
+            objective = replace(self, options=options)._work(cfg, output_dir)
         except (KeyboardInterrupt, SystemExit):
             note("failed", error="interrupted")
             raise
@@ -119,7 +126,9 @@ class _Task:
         finally:
             _leave_no_empty(output_dir)
         name = OmegaConf.select(cfg, "sweep.objective")
-        return None if name is None or self.options.dry_run else _figure(output_dir, name)
+        if name is None or self.options.dry_run:
+            return None
+        return _figure(output_dir, name, insists=self.insists)
 
 
 def run(command: Run, command_line: CommandLine, conf: Path, root: str = "config") -> None:
@@ -184,7 +193,8 @@ def _sweep(task: _Task, words: Sequence[str]) -> None:
     with _outcomes(plan, task.options.dry_run) as outcomes:
         broke: Exception | None = None
         try:
-            _hydra(replace(task, outcomes=outcomes), (*words, *plan.pinned))
+            job = replace(task, outcomes=outcomes, insists=plan.insists)
+            _hydra(job, (*words, *plan.pinned))
         except KeyboardInterrupt:
             _end(outcomes, plan, task, console)
             raise
@@ -233,10 +243,16 @@ def _unmarked(folder: Path) -> Iterator[None]:
 def _end(outcomes: Outcomes, plan: Plan, task: _Task, console: Console) -> list[Outcome]:
     """Print the table of all jobs and write it beside them."""
     final = outcomes.final(plan.jobs)
-    if final:
-        tell(final, plan.facts.objective, plan.facts.towards, console)
-        if not task.options.dry_run:
-            console.print(f"jobs:    {write_csv(final, plan.folder)}", highlight=False)
+    objective, towards = plan.facts.objective, plan.facts.towards
+    if task.options.dry_run and final:
+        plans = Planned.read(outcomes.planned)
+        told = [replace(o, seconds=plans[o.job].seconds if o.job in plans else None) for o in final]
+        tell(told, None, towards, console, planned=True)
+        if plans:
+            console.print(total([*plans.values()]), highlight=False)
+    elif final:
+        tell(final, objective, towards, console)
+        console.print(f"jobs:    {write_csv(final, plan.folder)}", highlight=False)
     return final
 
 
@@ -261,12 +277,14 @@ def _verdict(final: Sequence[Outcome], outcomes: Outcomes) -> BaseException | No
     return SystemExit(f"gradgene: error: {summary}")
 
 
-def _figure(folder: Path, name: str) -> float:
-    """A figure of the job's `metrics.json`."""
+def _figure(folder: Path, name: str, *, insists: bool) -> float | None:
+    """A figure of the job's `metrics.json`; None where it is not there and nobody insists on it."""
     file = folder / "metrics.json"
     metrics = json.loads(file.read_text()) if file.is_file() else {}
     value = metrics.get(name)
     if not isinstance(value, int | float):
+        if not insists:
+            return None
         raise ConfigError(
             "there is no such figure in metrics.json" if name not in metrics else "is no number",
             where="sweep.objective",

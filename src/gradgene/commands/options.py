@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gradgene.commands.planned import Planned
 from gradgene.errors import ConfigError, closest
 
 __all__ = ["CommandLine", "Options", "flags_of", "read_line", "split_list"]
@@ -65,6 +66,8 @@ class Options:
         `--wandb` (report only): log the finished runs to Weights & Biases, with a dashboard.
     overrides
         Hydra overrides (`key=value`) in the order given.
+    planned
+        What the jobs of this sweep have planned, for a job of a sweep's dry run.
     """
 
     command: str
@@ -72,6 +75,7 @@ class Options:
     dry_run: bool = False
     wandb: bool = False
     overrides: tuple[str, ...] = ()
+    planned: Planned | None = None
 
 
 @dataclass(frozen=True)

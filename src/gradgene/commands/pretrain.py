@@ -131,7 +131,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
     with PretrainingRun(cfg, output_dir) as work:
         if options.dry_run:
             report_data(work)
-            tell_stages(work, {"pretrain": forecast_pretraining})
+            tell_stages(work, {"pretrain": forecast_pretraining}, planned=options.planned)
             return
         work.write_provenance()
         work.stage("pretrain", pretrain)

@@ -14,7 +14,12 @@ from gradgene.commands.estimate import Estimate
 from gradgene.commands.estimate_pruning import measure_pruning
 from gradgene.commands.forecast import Forecast, tell_stages
 from gradgene.commands.options import Options
-from gradgene.commands.prune_controls import check_controls, control_rankings, n_controls
+from gradgene.commands.prune_controls import (
+    check_controls,
+    control_rankings,
+    main_ranking,
+    n_controls,
+)
 from gradgene.commands.prune_pairs import prune_by_pair
 from gradgene.commands.prune_progress import PieceFiles, Share
 from gradgene.commands.prune_retrain import check_retrain, n_retrained, retrain_pruned
@@ -39,7 +44,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
         check_pruning(work)
         if options.dry_run:
             stand_in(work)
-            tell_stages(work, {"prune": forecast_pruning})
+            tell_stages(work, {"prune": forecast_pruning}, planned=options.planned)
             return
         work.fetch_before("prune")
         work.write_provenance()
@@ -123,9 +128,23 @@ def write_curve(work: Workspace, curve: PruningCurve, rankings: Sequence[GeneRan
     write_parquet(curve.frame, folder / "curves.parquet")
     assert curve.by_donor is not None  # as made just now
     write_parquet(curve.by_donor, folder / "curves_by_donor.parquet")
-    write_parquet(curve.summary(), folder / "summary.parquet")
+    summary = curve.summary()
+    write_parquet(summary, folder / "summary.parquet")
     n_labels = len(work.loaded.vocabulary.label_ids(work.facts.target))
-    work.add_metrics({"pruning/chance": 1 / n_labels})
+    work.add_metrics({"pruning/chance": 1 / n_labels, **areas_of(summary, main_ranking(work))})
+
+
+def areas_of(summary: pd.DataFrame, ranking: str) -> dict[str, float]:
+    """`pruning/area/<order>/main`: area of balanced accuracy of the study's ranking, if it has one.
+
+    Named alike in every run, so that the jobs of a sweep over rankings can be compared.
+    """
+    both = summary[(summary["arm"] == "both") & (summary["metric"] == "balanced_accuracy")]
+    mine = both[both["ranking"] == ranking]
+    return {
+        f"pruning/area/{order}/main": float(area)
+        for order, area in zip(mine["order"], mine["area"], strict=True)
+    }
 
 
 def judged_cells(work: Workspace) -> Judged:

@@ -59,8 +59,9 @@ def send_runs(
 
 def _group(run: RunFiles) -> str:
     """The group that the run's stages were logged to."""
-    leaf = run.section("logger").get("wandb") or {}
-    return str(leaf.get("group") or run.study.get("name") or run.path.name)
+    leaf, sweep = run.section("logger").get("wandb") or {}, run.section("sweep")
+    group = leaf.get("group") or sweep.get("group") or run.study.get("name")
+    return str(group or run.path.name)
 
 
 def drawn(run: RunFiles) -> dict[str, Path]:

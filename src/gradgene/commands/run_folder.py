@@ -190,6 +190,10 @@ class RunFolder(ABC):
         """
         return nullcontext()
 
+    def shared_as(self, stage: str) -> str | None:
+        """What this stage is called in the cache by all runs that share it; None where none do."""
+        return None
+
     def in_cache(self, stage: str) -> bool:
         """Whether this stage need not be done, because another run has done it."""
         return False

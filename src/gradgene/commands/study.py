@@ -47,7 +47,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
             work.refuse_other_training()
             data_report(work)
             stand_in(work)
-            tell_stages(work, FORECASTS, and_then="figures and report.html")
+            tell_stages(work, FORECASTS, "figures and report.html", options.planned)
         else:
             study(work, cfg)
 

@@ -84,6 +84,11 @@ class Outcomes:
 
     folder: Path
 
+    @property
+    def planned(self) -> Path:
+        """Where the jobs of a dry run note what they plan."""
+        return self.folder / "planned"
+
     def forget(self) -> None:
         """Make way for the same sweep, run again."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -145,45 +150,80 @@ def write_csv(outcomes: Sequence[Outcome], sweep: Path) -> Path:
         table = csv.writer(stream)
         table.writerow(COLUMNS)
         for outcome, pairs in zip(outcomes, differing(outcomes), strict=True):
-            words = " ".join(f"{key}={value}" for key, value in pairs.items())
             folder = os.path.relpath(outcome.folder, sweep) if outcome.folder else ""
             figures = (outcome.objective, outcome.seconds)
             cells = ["" if value is None else repr(value) for value in figures]
-            table.writerow([outcome.job, words, folder, outcome.status, *cells, outcome.error])
+            table.writerow(
+                [outcome.job, _words(pairs), folder, outcome.status, *cells, outcome.error]
+            )
     return file
 
 
 def tell(
-    outcomes: Sequence[Outcome], objective: str | None, direction: str, console: Console
+    outcomes: Sequence[Outcome],
+    objective: str | None,
+    direction: str,
+    console: Console,
+    *,
+    planned: bool = False,
 ) -> None:
-    """Print a row a job and which was best by the objective."""
+    """Print a row a job, what those that failed say, and which was best by the objective.
+
+    Of a dry run the jobs are only `planned`, in as many seconds as they are estimated to take.
+    """
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH)
-    pairs = differing(outcomes)
-    keys = list(dict.fromkeys(key for pair in pairs for key in pair)) if len(pairs) > 1 else []
-    best = _best(outcomes, direction)
-    n_failed = sum(outcome.status == "failed" for outcome in outcomes)
-    done = len(outcomes) - n_failed
-    title = f"{done} of {len(outcomes)} jobs done" + (f", {n_failed} failed" if n_failed else "")
-    figures = [objective] if objective else []
-    table = Table(title=title)
-    for name in ("job", *keys, "status", *figures, "seconds"):
-        table.add_column(name, overflow="fold")
-    if n_failed:
-        table.add_column("error", no_wrap=True, overflow="ellipsis")
+    pairs, best = differing(outcomes), _best(outcomes, direction)
+    compared = objective if any(o.objective is not None for o in outcomes) else None
+    console.print(_table(outcomes, pairs, compared, best, "planned" if planned else "done"))
+    said = []
     for outcome, pair in zip(outcomes, pairs, strict=True):
-        style = "red" if outcome.status == "failed" else "green" if outcome is best else ""
-        cells = [str(outcome.job), *(pair.get(key, "") for key in keys), outcome.status]
+        if outcome.status == "failed":
+            settings = f" ({_words(pair)})" if pair else ""
+            said.append(f"job {outcome.job}{settings}: {outcome.error}")
+    if best is not None and len(outcomes) > 1:
+        words = _words(pairs[outcomes.index(best)])
+        found = f"job {best.job}, {words}: {best.objective:.4g}"
+        said.append(f"best by {objective} ({direction}): {found}")
+    if objective and not compared and not planned and len(said) < len(outcomes):
+        said.append(f"not compared: no job has made {objective}")
+    for line in said:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(
+    outcomes: Sequence[Outcome],
+    pairs: Sequence[dict[str, str]],
+    objective: str | None,
+    best: Outcome | None,
+    done: str,
+) -> Table:
+    """A row a job; what is long folds, so that nothing else is squeezed out."""
+    n_failed = sum(outcome.status == "failed" for outcome in outcomes)
+    title = f"{len(outcomes) - n_failed} of {len(outcomes)} jobs {done}"
+    table = Table(title=title + (f", {n_failed} failed" if n_failed else ""))
+    keys = list(dict.fromkeys(key for pair in pairs for key in pair)) if len(pairs) > 1 else []
+    table.add_column("job", no_wrap=True)
+    for key in keys:
+        table.add_column(key, overflow="fold")
+    table.add_column("status", no_wrap=True)
+    if objective:
+        table.add_column(objective, overflow="fold")
+    table.add_column("seconds", no_wrap=True)
+    for outcome, pair in zip(outcomes, pairs, strict=True):
+        failed = outcome.status == "failed"
+        cells = [str(outcome.job), *(pair.get(key, "") for key in keys)]
+        cells.append("failed" if failed else done)
         if objective:
             cells.append("" if outcome.objective is None else f"{outcome.objective:.4g}")
         cells.append("" if outcome.seconds is None else f"{outcome.seconds:.1f}")
-        cells += [outcome.error] * bool(n_failed)
+        style = "red" if failed else "green" if outcome is best else ""
         table.add_row(*map(Text, cells), style=style)
-    console.print(table)
-    if best is not None and len(outcomes) > 1:
-        words = " ".join(f"{k}={v}" for k, v in pairs[outcomes.index(best)].items())
-        said = f"best by {objective} ({direction}): job {best.job}, {words}: {best.objective:.4g}"
-        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    return table
+
+
+def _words(pair: dict[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in pair.items())
 
 
 def _best(outcomes: Sequence[Outcome], direction: str) -> Outcome | None:

@@ -23,6 +23,8 @@ __all__ = ["Plan", "plan_sweep", "refuse_without_sweep"]
 
 _MOST_COMPOSITIONS = 64
 _BASIC = "BasicSweeper"
+# How figures of held-out cells begin: pruning is judged on them, too.
+_HELD_OUT = ("test/", "pruning/")
 # What gives a study its name, and so its folder.
 _NAMING = ("experiment", "study.name")
 _FOLDER_OF_STUDIES = "add hydra.sweep.dir=runs/NAME 'hydra.sweep.subdir=${study.name}'"
@@ -42,6 +44,9 @@ class Plan:
         The override by which folders of jobs are named after what differs.
     facts
         The figure that jobs are compared by, and which way.
+    insists
+        Whether a job without the figure has failed: one that the line names or a search goes by.
+        That of a leaf is for those commands that make it.
     caution
         What the user should know of the objective, or "".
     """
@@ -50,6 +55,7 @@ class Plan:
     jobs: tuple[tuple[str, ...], ...] | None
     names: str
     facts: SweepFacts
+    insists: bool
     caution: str = ""
 
     @property
@@ -84,9 +90,11 @@ def plan_sweep(line: Line) -> Plan:
     _check_jobs(line, jobs, names)
     _check_launcher(master)
     facts = SweepFacts(master.sweep.objective, master.sweep.direction)
+    insists = searching or any(override.key_or_group == "sweep.objective" for override in given)
     caution = _check_search(facts.objective) if searching else ""
     own = tuple(tuple(word for word in job if not word.startswith("hydra")) for job in jobs)
-    return Plan(_folder(master, varied), None if searching else own, names, facts, caution)
+    folder = _folder(master, varied)
+    return Plan(folder, None if searching else own, names, facts, insists, caution)
 
 
 def refuse_without_sweep(overrides: Sequence[str]) -> None:
@@ -215,7 +223,7 @@ def _check_search(objective: str | None) -> str:
     fix = "add sweep.objective=val/balanced_accuracy"
     if objective is None:
         raise ConfigError("a search needs a figure to go by", where="sweep.objective", fix=fix)
-    if objective.startswith("test/"):
+    if objective.startswith(_HELD_OUT):
         raise ConfigError(
             "a search that sees the held-out cells leaves none to judge its choice",
             where="sweep.objective",

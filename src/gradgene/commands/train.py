@@ -54,7 +54,7 @@ def run(cfg: DictConfig, options: Options, output_dir: Path) -> None:
         if options.dry_run:
             work.refuse_other_training()
             data_report(work)
-            tell_stages(work, {"train": forecast_training})
+            tell_stages(work, {"train": forecast_training}, planned=options.planned)
             return
         work.write_provenance()
         work.stage("train", train)

@@ -233,6 +233,13 @@ class Workspace(RunFolder):
         made_by = self.n_processes if stage == "train" else self.weights_hash()
         return self.cache.address(stage, self.key(stage), made_by, self.device)
 
+    def shared_as(self, stage: str) -> str | None:
+        """What this stage is called in the cache by all runs that share it; None without a cache.
+
+        Before there is a model it is the name for all runs that would train the same.
+        """
+        return self.address(stage) if self.cache.folder is not None else None
+
     def in_cache(self, stage: str) -> bool:
         """Whether this stage need not be done, because another run has done it."""
         if stage != "train" and self.weights_hash() is None:
