@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from gradgene.commands.report import compare_runs, read_run
+from gradgene.commands.report import read_run
+from gradgene.commands.report_tables import median_rankings
 from gradgene.errors import ConfigError, GradgeneError, OutputError
 from gradgene.reports import RunFiles
 from gradgene.store import atomic_path
@@ -34,6 +35,15 @@ def markdown(frame: pd.DataFrame) -> str:
     for values in frame.itertuples(index=False):
         rows.append([v if isinstance(v, str) else f"{v:.3g}" for v in values])
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+
+
+def quality(runs: Sequence[RunFiles]) -> pd.DataFrame:
+    """A row a figure of the model and of its attributions, a column a run, and the median."""
+    names = [run.path.name for run in runs]
+    keys = dict.fromkeys(key for run in runs for key in run.metrics or {})
+    wanted = [k for k in keys if k.startswith(("test/", "attribution/"))]
+    found = pd.DataFrame([{k: (r.metrics or {}).get(k) for k in wanted} for r in runs], names).T
+    return found.assign(median=found.median(axis=1)).rename_axis("figure").reset_index()
 
 
 def best_genes(runs: Sequence[RunFiles]) -> pd.DataFrame:
@@ -82,9 +92,9 @@ def main(words: Sequence[str]) -> int:
         if not folders or len(out) > 1:
             raise ConfigError("RUN [RUN …] [out=FOLDER] is expected", where="tables.py")
         runs = [read_run(Path(folder)) for folder in folders]
-        quality, rankings = compare_runs(runs)
+        rankings = median_rankings(runs)
         distinct = [not any(same in name for same in SAME) for name in rankings["ranking"]]
-        print(markdown(quality), markdown(rankings[distinct]), sep="\n\n")
+        print(markdown(quality(runs)), markdown(rankings[distinct]), sep="\n\n")
         for file in write(runs, Path(out[0])) if out else ():
             print(file)
     except GradgeneError as error:
