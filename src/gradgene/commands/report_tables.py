@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -129,7 +129,8 @@ def _run_table(joined: JoinedRuns, console: Console) -> tuple[Table, int]:
     measures = pd.DataFrame(of, index=settings.index)
     title = f"{len(names)} runs"
     for n in range(measures.shape[1], -1, -1):
-        table = _frame(pd.concat([settings, measures.iloc[:, :n]], axis=1), title)
+        shown = pd.concat([settings, measures.iloc[:, :n]], axis=1)
+        table = _frame(shown, title, whole=settings.shape[1])
         if n and len(names) > 1 and len(set(run_labels(joined.runs))) == 1:
             table.add_section()
             blank = ["median", *[""] * (settings.shape[1] - 1)]
@@ -139,12 +140,13 @@ def _run_table(joined: JoinedRuns, console: Console) -> tuple[Table, int]:
     return table, measures.shape[1] - n
 
 
-def _frame(frame: pd.DataFrame, title: str) -> Table:
-    """A frame as a table, numbers to three digits; a word that does not fit is folded."""
+def _frame(frame: pd.DataFrame, title: str, whole: int = 0) -> Table:
+    """A frame as a table, numbers to three digits; the first `whole` columns are broken last."""
     table = Table(title=title)
-    for name in frame:
+    for i, name in enumerate(frame):
         numeric = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(Text(str(name)), overflow="fold", justify="right" if numeric else "left")
+        justify: JustifyMethod = "right" if numeric else "left"
+        table.add_column(Text(str(name)), overflow="fold", justify=justify, no_wrap=i < whole)
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(number(value)) for value in row))
     return table

@@ -48,7 +48,7 @@ def stage_table(run: RunFiles) -> Table | None:
     stages = run.stages
     if "from_cache" in stages:
         fetched = stages["from_cache"].eq(True)
-        stages = stages.assign(note=fetched.map({True: "from the cache", False: ""}))
+        stages = stages.assign(note=fetched.map({True: "from the cache", False: "here"}))
     return frame_table(stages, {**names, "note": "Done"})
 
 
