@@ -47,7 +47,7 @@ def ranked_by(path: str, ranking: dict[str, str], **scores: dict[str, float]) ->
         for name, of in scores.items()
         for draw in range(2)
     ]
-    table = pd.concat(frames)
+    table = pd.concat(frames, ignore_index=True)
     table["rank"] = table.groupby(["ranking", "draw"])["score"].rank(ascending=False)
     # A later draw turns the ranking round; the first is compared.
     table.loc[table["draw"] == 1, "rank"] = 4 - table["rank"]

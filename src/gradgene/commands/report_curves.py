@@ -45,7 +45,7 @@ def run_labels(runs: Sequence[RunFiles]) -> list[str]:
     ]
     # The attribution method "random" is not the control of that name.
     return [
-        str(run.main_ranking) if label in CONTROLS and run.main_ranking not in CONTROLS else label
+        str(run.ranking_name) if label in CONTROLS and run.ranking_name not in CONTROLS else label
         for label, run in zip(labels, runs, strict=True)
     ]
 

@@ -128,6 +128,8 @@ def _run_table(joined: JoinedRuns, console: Console) -> tuple[Table, int]:
     of = [{measure.title: measure.value for measure in found} for found in joined.measures]
     measures = pd.DataFrame(of, index=settings.index)
     title = f"{len(names)} runs"
+    # In the width of the console itself every measurement would fit: it is cut to that.
+    unbounded = console.options.update_width(10_000)
     for n in range(measures.shape[1], -1, -1):
         shown = pd.concat([settings, measures.iloc[:, :n]], axis=1)
         table = _frame(shown, title, whole=settings.shape[1])
@@ -135,7 +137,7 @@ def _run_table(joined: JoinedRuns, console: Console) -> tuple[Table, int]:
             table.add_section()
             blank = ["median", *[""] * (settings.shape[1] - 1)]
             table.add_row(*blank, *map(number, measures.iloc[:, :n].median()))
-        if Measurement.get(console, console.options, table).minimum <= console.width:
+        if Measurement.get(console, unbounded, table).minimum <= console.width:
             break
     return table, measures.shape[1] - n
 
