@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 __all__ = ["commands"]
 
@@ -39,7 +40,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     return {"command": again} if again == given else {"command": again, "given": given}
 
 
-def _job() -> DictConfig | None:
+def _job() -> HydraConf | None:
     """Hydra's settings of the sweep's job that is running, if any is."""
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     return hydra if hydra is not None and hydra.mode == RunMode.MULTIRUN else None
@@ -63,7 +64,7 @@ def _key(word: str) -> str:
     return word.lstrip("+").partition("=")[0]
 
 
-def _of_leaf(hydra: DictConfig) -> Iterator[str]:
+def _of_leaf(hydra: HydraConf) -> Iterator[str]:
     """What the leaf of the sweep sets for its jobs, other than by varying it, as overrides."""
     chosen = hydra.runtime.choices.get("sweep")
     sources = [Path(s.path) for s in hydra.runtime.config_sources if s.schema == "file"]
