@@ -88,6 +88,9 @@ def test_labels_are_what_differs(tmp_path: Path) -> None:
     # A method of chance is not the control of that name.
     g = run_of(tmp_path / "g", 0.5, method="random")
     assert run_labels([a, g]) == ["deeplift", "random/forward"]
+    # Beside another ranking an importance is said with its method.
+    h = run_of(tmp_path / "h", 0.5, ranking={"kind": "deg"})
+    assert run_labels([a, h]) == ["deeplift/forward", "deg"]
 
 
 def test_repeats_are_averaged_with_an_interval_over_runs(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from gradgene.commands import report
 from gradgene.commands.main import main
 from gradgene.commands.report_page import joined_measures
 from gradgene.reports import Measure, RunFiles
@@ -68,6 +69,14 @@ def test_a_sweep_becomes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "<td>deeplift</td><td>gim</td>" in page
     for name in ("runs.csv", "rankings.csv", "agreement.csv", "pruning.png", "measures.svg"):
         assert (sweep / name).is_file(), name
+    runs = pd.read_csv(sweep / "runs.csv")
+    assert list(runs)[:3] == ["run", "method", "Balanced accuracy of the model"]
+    assert runs["method"].tolist() == ["deeplift", "gim", "random"]
+    assert runs["seconds"].tolist() == [10, 20, 30] and runs["folder"].tolist() == [0, 1, 2]
+    low, high = "Balanced accuracy on the best 5 % low", "Balanced accuracy on the best 5 % high"
+    assert runs.loc[0, low] < runs.loc[0, low.removesuffix(" low")] < runs.loc[0, high]
+    assert "Known genes of the best 30 low" not in runs  # it has no interval
+    assert runs["test/macro_f1"].tolist() == [METRICS["test/macro_f1"]] * 3
     # A page elsewhere leads back to the runs.
     (sweep / "0" / "report.html").write_text("")
     out = tmp_path / "else where"
@@ -91,7 +100,7 @@ def test_the_objective_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_run_and_what_else_lies_in_the_folder_of_a_sweep(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A study that was run alone before has the same folder, and so has its other sweep."""
     sweep = tmp_path / "sweep"
@@ -100,8 +109,12 @@ def test_a_run_and_what_else_lies_in_the_folder_of_a_sweep(
         seed_run(sweep / name, 0, "gim" if name == "b" else "deeplift")
     jobs = pd.DataFrame({"job": [0, 1], "overrides": ["x=a", "x=b"], "folder": ["a", "b"]})
     jobs.assign(status="done").to_csv(sweep / "jobs.csv", index=False)
+    monkeypatch.setattr(report, "write_figures", lambda run: {})
     assert main(["report", str(sweep)]) == 0
-    assert "2 runs" in capsys.readouterr().out and (sweep / "sweep.html").is_file()
+    said = capsys.readouterr().out
+    assert "2 runs" in said and (sweep / "sweep.html").as_uri() in said
+    # And the report of the run.
+    assert (sweep / "report.html").as_uri() in said and (sweep / "report.html").is_file()
     own = [str(f) for f in sorted(sweep.iterdir()) if f.name != "of_another_sweep"]
     assert main(["report", *own]) == 0
     assert "2 runs" in capsys.readouterr().out

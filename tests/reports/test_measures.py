@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradgene.reports import RunFiles, run_measures
-from tests.reports.synthetic import METRICS, write_run
+from tests.reports.synthetic import CONFIG, METRICS, summary_table, write_run
 
 
 def test_what_a_run_is_judged_by(tmp_path: Path) -> None:
@@ -21,11 +21,15 @@ def test_what_a_run_is_judged_by(tmp_path: Path) -> None:
         "Area to random, most important first",
         "Balanced accuracy on the best 5 %",
         "Balanced accuracy without the best 2 %",
+        "Relative delta, median",
+        "Relative delta, 99 %",
     ]
     assert found["Balanced accuracy of the model"].value == 0.957
     assert np.isnan(found["Balanced accuracy of the model"].low)
     # Of deeplift, which the run is about, and not of the rankings beside it.
     assert found["Known genes of the best 30"].value == 19
+    # Of the main method, though grad_x_delta has some too.
+    assert found["Relative delta, 99 %"].value == 5.2e-7
     area = found["Area to random, least important first"]
     assert (area.value, area.low, area.high) == pytest.approx((0.095, 0.045, 0.145))
     assert run.curves is not None
@@ -49,4 +53,14 @@ def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
         {"metrics.json": metrics, "pruning/curves.parquet": None, "pruning/summary.parquet": None},
     )
     titles = [measure.title for measure in run_measures(RunFiles.read(folder))]
-    assert titles == ["Known genes of the best 30"]
+    deltas = ["Relative delta, median", "Relative delta, 99 %"]
+    assert titles == ["Known genes of the best 30", *deltas]
+
+
+def test_chance_has_no_area_to_itself(tmp_path: Path) -> None:
+    summary = summary_table().replace({"ranking": {"hvg": "random"}})
+    config = {**CONFIG, "ranking": {"kind": "random"}}
+    write_run(tmp_path, {"config.yaml": config, "pruning/summary.parquet": summary})
+    titles = [measure.title for measure in run_measures(RunFiles.read(tmp_path))]
+    assert "Balanced accuracy on the best 5 %" in titles
+    assert not [title for title in titles if title.startswith("Area")]

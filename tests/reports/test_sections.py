@@ -194,3 +194,21 @@ def test_other_metrics_repeat_nothing(run: RunFiles) -> None:
     assert run.metrics is not None
     kept = sections.other_metrics(RunFiles(path=Path(), metrics={**run.metrics, **more}))
     assert column(kept, "Metric") == [*more, "oddity/of_someone"]
+
+
+def test_stages_from_the_cache_are_told() -> None:
+    stages = pd.DataFrame({"stage": ["train", "prune"], "seconds": [0.02, 14.8]})
+    table = shown(sections.stage_table(RunFiles(path=Path(), stages=stages)))
+    assert table.headings == ("Stage", "Seconds")
+    found = RunFiles(path=Path(), stages=stages.assign(from_cache=[True, None]))
+    assert column(sections.stage_table(found), "Done") == ["from the cache", "here"]
+
+
+def test_the_line_that_makes_it_again_beside_the_one_given() -> None:
+    one = RunFiles(path=Path(), provenance={"command": ["gradgene", "study", "a=b c"]})
+    assert sections.command(one) == "gradgene study 'a=b c'" and sections.given(one) is None
+    swept = RunFiles(
+        path=Path(), provenance={"command": "x", "given": ["x", "-m"], "device": "cpu"}
+    )
+    assert (sections.command(swept), sections.given(swept)) == ("x", "x -m")
+    assert sections.provenance_facts(swept) == [("device", "cpu")]

@@ -4,7 +4,9 @@ gradgene report RUN
     Figures and report.html again.
 gradgene report SWEEP
     The runs of a sweep (the folder that `gradgene study -m …` wrote) on one page, sweep.html in
-    that folder, with tables and figures beside it. `gradgene report SWEEP/*` does the same.
+    that folder, with tables and figures beside it: runs.csv has a row a run, its settings and
+    figures. `gradgene report SWEEP/*` does the same. The report of a run in the same folder is
+    made again too.
 gradgene report RUN RUN … [out=FILE.csv|FILE.parquet|FOLDER] [figure=FILE.png|FILE.svg]
     Figures of each run and medians over runs. Where the runs hold out three donors or more between
     them, also their genes in one table, with intervals over donors. out=FILE writes that table,
@@ -21,26 +23,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
 from gradgene.commands.options import Options
 from gradgene.commands.report_agreement import run_agreement
 from gradgene.commands.report_curves import joined_curves
-from gradgene.commands.report_page import draw_curves, write_page
+from gradgene.commands.report_page import draw_curves, join_runs, write_page
 from gradgene.commands.report_sweep import Sweep, find_sweep
+from gradgene.commands.report_tables import median_rankings, print_runs, write_tables
 from gradgene.commands.report_wandb import send_runs
 from gradgene.errors import ConfigError, OutputError
 from gradgene.genes import DonorScores, pool_donors
-from gradgene.plotting import mark_leaks
-from gradgene.reports import RunFiles, write_figures, write_report
-from gradgene.reports.headline import JUDGED_AT
+from gradgene.reports import RunFiles, run_table, write_figures, write_report
 from gradgene.store import atomic_path
 
-__all__ = ["call", "compare_runs", "pooled_genes"]
-
-#: What is printed of the pooled table.
-TOP = 15
-SHOWN = ["rank", "gene", "score", "ci_low", "ci_high", "p_adjusted", "n_donors", "log_fold_change"]
+__all__ = ["call", "pooled_genes", "read_run"]
 
 
 def call(options: Options) -> None:
@@ -56,11 +52,14 @@ def call(options: Options) -> None:
         runs = _join(sweep, out, figure, _line(options), console)
         if options.wandb:
             send_runs(runs, console)
-        return
+        alone = sweep.folder if len(options.words) == 1 else None
+        if alone is None or not (alone / "config.yaml").is_file():
+            return
+        console.print("a run of its own is in this folder too:")
+    elif out is not None or figure is not None:
+        where = "figure" if out is None else "out"
+        raise ConfigError("is for several runs", where=where, fix="give more than one folder")
     run = read_run(Path(options.words[0]))
-    for key, value in (("out", out), ("figure", figure)):
-        if value is not None:
-            raise ConfigError("is for several runs", where=key, fix="give more than one folder")
     figures = write_figures(run)
     console.print(f"report:  {write_report(run, figures).resolve().as_uri()}")
     if options.wandb:
@@ -72,55 +71,36 @@ def _join(
 ) -> list[RunFiles]:
     """Print the runs side by side; write tables, figures and a page where there is a place."""
     runs = [read_run(folder) for folder in sweep.runs]
-    quality, rankings = compare_runs(runs)
-    tables = {
-        "runs": quality,
-        "rankings": rankings,
-        "genes": pooled_genes(runs),
-        "pruning": joined_curves(runs),
-        "agreement": run_agreement(runs),
-    }
-    curves = tables["pruning"]
+    folder = sweep.folder if out is None else None if out.suffix else out
+    curves = joined_curves(runs)
     if figure is not None and curves is None:
         raise OutputError(
             "none of these runs has a pruning curve of its ranking",
             where="figure",
             fix="run `gradgene prune` in them first",
         )
-    _print(tables, len(runs), console)
+    over_runs = {
+        "rankings": median_rankings(runs),
+        "genes": pooled_genes(runs),
+        "agreement": run_agreement(runs),
+    }
+    joined = join_runs(sweep, runs, over_runs, line)
+    print_runs(joined, console, written=folder is not None)
     if out is not None and out.suffix:
-        write_pooled(tables["genes"], out)
+        write_pooled(joined.genes, out)
         console.print(f"genes:   {out}")
         figure = figure or out.with_name(f"{out.stem}_pruning.png")
-    elif out is not None or sweep.folder is not None:
-        folder = out or sweep.folder or Path()
-        write_tables(tables, folder)
+    if folder is not None:
+        table = run_table(joined, folder)
+        write_tables({"runs": table, "pruning": curves, **over_runs}, folder)
         console.print(f"tables:  {folder}")
-        page = write_page(sweep, runs, tables, folder, line)
+        page = write_page(joined, curves, folder)
         console.print(f"report:  {page.resolve().as_uri()}")
         if curves is not None:
             console.print(f"figure:  {folder / 'pruning.png'}")
     if figure is not None and curves is not None:
         console.print(f"figure:  {draw_curves(runs, curves, figure)}")
     return runs
-
-
-def _print(tables: dict[str, pd.DataFrame | None], n_runs: int, console: Console) -> None:
-    genes = tables["genes"]
-    printed = {
-        f"{n_runs} runs": tables["runs"],
-        "median over runs": tables["rankings"],
-        "agreement of the runs": tables["agreement"],
-    }
-    if genes is not None:
-        printed[f"best genes over {genes['n_donors'].max()} donors"] = genes.head(TOP)[SHOWN]
-    for title, frame in printed.items():
-        if frame is None:
-            continue
-        table = Table(*frame.columns, title=title)
-        for row in frame.itertuples(index=False):
-            table.add_row(*(v if isinstance(v, str) else f"{v:.3g}" for v in row))
-        console.print(table)
 
 
 def _line(options: Options) -> str:
@@ -145,14 +125,6 @@ def _written(options: Options) -> tuple[Path | None, Path | None]:
                 found=found[key].suffix,
             )
     return found.get("out"), found.get("figure")
-
-
-def write_tables(tables: dict[str, pd.DataFrame | None], folder: Path) -> None:
-    """Write every table that there is to `<folder>/<name>.csv`."""
-    for name, frame in tables.items():
-        if frame is not None:
-            with atomic_path(folder / f"{name}.csv") as temporary:
-                frame.to_csv(temporary, index=False)
 
 
 def pooled_genes(runs: list[RunFiles]) -> pd.DataFrame | None:
@@ -203,43 +175,3 @@ def read_run(folder: Path) -> RunFiles:
             expected="a folder with config.yaml, as `gradgene study` leaves it",
         )
     return RunFiles.read(folder)
-
-
-def compare_runs(runs: list[RunFiles]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Quality of each run, and medians over runs of every ranking.
-
-    Returns a table `figure, <run>…, median` and a table `ranking, known genes, keep 5 %, drop
-    2 %` (balanced accuracy of both arms), best first.
-    """
-    names = [run.path.name for run in runs]
-    keys = dict.fromkeys(key for run in runs for key in run.metrics or {})
-    wanted = [k for k in keys if k.startswith(("test/", "attribution/"))]
-    quality = pd.DataFrame([{k: (r.metrics or {}).get(k) for k in wanted} for r in runs], names).T
-    quality = quality.assign(median=quality.median(axis=1)).rename_axis("figure").reset_index()
-    rows = []
-    for run in runs:
-        for ranking, values in ranking_row(run).items():
-            rows.append({"ranking": ranking, **values})
-    if not rows:  # none of the runs has been pruned yet
-        return quality, pd.DataFrame(columns=["ranking"])
-    medians = pd.DataFrame(rows).groupby("ranking").median().reset_index()
-    return quality, medians.sort_values(list(medians.columns[1:2]), ascending=False)
-
-
-def ranking_row(run: RunFiles) -> dict[str, dict[str, float]]:
-    """Ranking -> figures of one run; random draws are averaged, leaking rankings marked."""
-    found: dict[str, dict[str, float]] = {}
-    for name, top, value in run.recovered:
-        found.setdefault(name, {})[f"known of top {top}"] = float(value)
-    if run.curves is None:
-        return found
-    curves = mark_leaks(run.curves)
-    both = curves[(curves["arm"] == "both") & (curves["metric"] == "balanced_accuracy")]
-    for order, ratio in JUDGED_AT.items():
-        at = both[(both["order"] == order) & ((both["ratio"] - ratio).abs() < 1e-9)]
-        label = f"{'keep best' if order == 'lowest_first' else 'drop best'} " + (
-            f"{1 - ratio:.0%}" if order == "lowest_first" else f"{ratio:.0%}"
-        )
-        for ranking, value in at.groupby("ranking")["value"].mean().items():
-            found.setdefault(str(ranking), {})[label] = float(value)
-    return found

@@ -32,7 +32,7 @@ def run_labels(runs: Sequence[RunFiles]) -> list[str]:
     those do not tell two runs apart. Runs that differ in seed, held-out donors or name alone are
     repeats. Runs that do not differ are called by their ranking.
     """
-    facts = [_facts(run) for run in runs]
+    facts = _facts(runs)
     chosen = _telling(facts)
     if not chosen:
         return [str(run.main_ranking or run.ranking_name or run.path.name) for run in runs]
@@ -45,7 +45,7 @@ def run_labels(runs: Sequence[RunFiles]) -> list[str]:
     ]
     # The attribution method "random" is not the control of that name.
     return [
-        str(run.main_ranking) if label in CONTROLS and run.main_ranking not in CONTROLS else label
+        str(run.ranking_name) if label in CONTROLS and run.ranking_name not in CONTROLS else label
         for label, run in zip(labels, runs, strict=True)
     ]
 
@@ -56,9 +56,9 @@ def run_settings(runs: Sequence[RunFiles]) -> pd.DataFrame:
     Those of `run_labels` come first, then seeds and held-out donors where they differ.
     """
     facts = [
-        _facts(run)
+        fact
         | {f"{section}.{key}": _plain(run.section(section).get(key)) for section, key in VARIED}
-        for run in runs
+        for run, fact in zip(runs, _facts(runs), strict=True)
     ]
     varied = [f"{section}.{key}" for section, key in VARIED]
     chosen = _telling([{k: v for k, v in fact.items() if k not in varied} for fact in facts])
@@ -143,18 +143,26 @@ def _telling(facts: Sequence[dict[str, Hashable]]) -> list[str]:
     return chosen
 
 
-def _facts(run: RunFiles) -> dict[str, Hashable]:
-    """What a run is, the readable names first, then every setting of its configuration."""
-    ranking = run.ranking_name or ""
-    facts: dict[str, Hashable] = {
-        "method": run.method,
-        "baseline": run.baseline,
-        "ranking": ranking.partition("/")[2] or ranking,
-    }
-    for section, found in (run.config or {}).items():
-        if section not in NOT_COMPARED:
-            facts |= dict(_flat(section, found))
-    return facts
+def _facts(runs: Sequence[RunFiles]) -> list[dict[str, Hashable]]:
+    """What each run is, the readable names first, then every setting of its configuration."""
+    rankings = [run.ranking_name or "" for run in runs]
+    # Beside other rankings an importance says little without its method.
+    if all("/" in ranking for ranking in rankings):
+        rankings = [ranking.partition("/")[2] for ranking in rankings]
+    return [
+        {
+            "method": run.method,
+            "baseline": run.baseline,
+            "ranking": ranking,
+            **{
+                key: value
+                for section, found in (run.config or {}).items()
+                if section not in NOT_COMPARED
+                for key, value in _flat(section, found)
+            },
+        }
+        for run, ranking in zip(runs, rankings, strict=True)
+    ]
 
 
 def _flat(key: str, found: Any) -> list[tuple[str, Hashable]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 
@@ -22,39 +23,34 @@ from gradgene.reports import (
     write_picture,
 )
 
-__all__ = ["draw_curves", "joined_measures", "write_page"]
+__all__ = ["draw_curves", "join_runs", "joined_measures", "write_page"]
 
 #: More runs than this are no heat map to read, and more labels no figure of dots.
 MOST = 40
 
 
-def write_page(
+def join_runs(
     sweep: Sweep,
     runs: Sequence[RunFiles],
     tables: Mapping[str, pd.DataFrame | None],
-    folder: Path,
     command: str,
-) -> Path:
-    """Write figures and `sweep.html` of several runs into `folder`; gives the page.
+) -> JoinedRuns:
+    """What is known of several runs together, before anything is drawn.
 
     Parameters
     ----------
     sweep, runs
         The runs, their files, and what the sweep says of its jobs.
     tables
-        `rankings`, `pruning`, `agreement` and `genes` over all runs, None where there are none.
-    folder
-        Where the page goes.
+        `rankings`, `agreement` and `genes` over all runs, None where there are none.
     command
-        The line that makes it again.
+        The line that makes their page again.
     """
     about = runs[0].section("sweep")
     objective = about.get("objective")
-    measures = tuple(run_measures(run, objective) for run in runs)
-    tables = {**tables, "agreement": _named(tables["agreement"], runs)}
-    joined = JoinedRuns(
+    return JoinedRuns(
         runs=tuple(runs),
-        measures=measures,
+        measures=tuple(run_measures(run, objective) for run in runs),
         settings=run_settings(runs),
         command=command,
         title="" if sweep.folder is None else sweep.folder.resolve().name,
@@ -62,11 +58,24 @@ def write_page(
         direction=SweepFacts(about.get("objective"), about.get("direction")).towards,
         jobs=sweep.jobs,
         rankings=tables["rankings"],
-        agreement=tables["agreement"],
+        agreement=_named(tables["agreement"], runs),
         genes=tables["genes"],
-        figures=_figures(runs, joined_measures(runs, measures), tables, folder),
     )
-    return write_joined(joined, folder)
+
+
+def write_page(joined: JoinedRuns, curves: pd.DataFrame | None, folder: Path) -> Path:
+    """Write figures and `sweep.html` of several runs into `folder`; gives the page.
+
+    Parameters
+    ----------
+    joined
+        The runs.
+    curves
+        The pruning curves of all of them, if there are any.
+    folder
+        Where the page goes.
+    """
+    return write_joined(replace(joined, figures=_figures(joined, curves, folder)), folder)
 
 
 def joined_measures(
@@ -90,21 +99,16 @@ def draw_curves(runs: Sequence[RunFiles], curves: pd.DataFrame, file: Path) -> P
     return _write(figure, file)
 
 
-def _figures(
-    runs: Sequence[RunFiles],
-    measures: pd.DataFrame,
-    tables: Mapping[str, pd.DataFrame | None],
-    folder: Path,
-) -> dict[str, Path]:
+def _figures(joined: JoinedRuns, curves: pd.DataFrame | None, folder: Path) -> dict[str, Path]:
     """The figures there is something to draw for, name → PNG with its SVG beside it."""
     found: dict[str, Path] = {}
-    curves, agreement = tables["pruning"], tables["agreement"]
+    measures, agreement = joined_measures(joined.runs, joined.measures), joined.agreement
     if len(measures) and measures["label"].nunique() <= MOST:
         titles = ["\n".join(wrap(title, 28)) for title in measures["title"]]
         table = measures.assign(title=titles).rename(columns={"label": "method"})
         found["measures"] = _write(faithfulness_measures(table), folder / "measures.png")
     if curves is not None:
-        found["pruning"] = draw_curves(runs, curves, folder / "pruning.png")
+        found["pruning"] = draw_curves(joined.runs, curves, folder / "pruning.png")
     if agreement is not None:
         names = list(dict.fromkeys([*agreement["first"], *agreement["second"]]))
         if 2 < len(names) <= MOST:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -24,6 +23,7 @@ from rich.console import Console
 from gradgene.commands.binding import build
 from gradgene.commands.company import Company
 from gradgene.commands.memory import peak_mb
+from gradgene.commands.remaking import commands
 from gradgene.commands.spawning import is_spawned, spawns
 from gradgene.commands.stage_cache import Entry
 from gradgene.commands.tracking import check_loggers, tracked
@@ -211,7 +211,7 @@ class RunFolder(ABC):
         write_json({**before, **metrics}, file)
 
     def write_config(self, facts: dict[str, Any]) -> None:
-        """Write `config.yaml`, and `provenance.json` with these facts and the command.
+        """Write `config.yaml`, and `provenance.json` with these facts and what makes it again.
 
         Raises
         ------
@@ -223,9 +223,7 @@ class RunFolder(ABC):
         self.refuse_other_training()
         with atomic_path(self.folder / "config.yaml") as temporary:
             temporary.write_text(OmegaConf.to_yaml(self.cfg))
-        write_json(
-            {**facts, "command": ["gradgene", *sys.argv[1:]]}, self.folder / "provenance.json"
-        )
+        write_json({**facts, **commands(self.folder)}, self.folder / "provenance.json")
 
     def refuse_other_training(self) -> None:
         """Refuse to mix a new training with the checkpoints of another one.

@@ -5,7 +5,7 @@ Weights & Biases is behind its own door, `gradgene.reports.wandb`, so that drawi
 
 from gradgene.reports.figures import write_figures, write_picture
 from gradgene.reports.html import write_report
-from gradgene.reports.joined import JoinedRuns, write_joined
+from gradgene.reports.joined import JoinedRuns, run_table, write_joined
 from gradgene.reports.measures import Measure, run_measures
 from gradgene.reports.run_files import RunFiles
 from gradgene.reports.verdict import leaks
@@ -16,6 +16,7 @@ __all__ = [
     "RunFiles",
     "leaks",
     "run_measures",
+    "run_table",
     "write_figures",
     "write_joined",
     "write_picture",

@@ -147,6 +147,7 @@ def _tables(run: RunFiles) -> dict[str, Any]:
         "stages": sections.stage_table(run),
         "provenance": sections.provenance_facts(run),
         "command": sections.command(run),
+        "given": sections.given(run),
         "config": sections.config_text(run),
     }
 

@@ -13,7 +13,7 @@
     heads.forEach((head, at) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = head.textContent;
+      button.append(...head.childNodes);
       button.addEventListener("click", () => {
         // Numbers are first sorted downwards, words upwards: what one looks for comes first.
         const was = head.getAttribute("aria-sort");

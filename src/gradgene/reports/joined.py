@@ -22,11 +22,11 @@ from gradgene.reports.html import page_template, picture
 from gradgene.reports.measures import Measure
 from gradgene.reports.numbers import number
 from gradgene.reports.run_files import RunFiles, write_atomically
-from gradgene.reports.sections import Table, command
+from gradgene.reports.sections import Table, command, given
 from gradgene.reports.sections.tables import frame_table
 from gradgene.reports.verdict import leaks, question
 
-__all__ = ["JoinedRuns", "write_joined"]
+__all__ = ["JoinedRuns", "run_table", "write_joined"]
 
 #: Of the genes of all donors together so many are shown; the file beside the page has them all.
 TOP = 50
@@ -138,6 +138,33 @@ def run_rows(joined: JoinedRuns, folder: Path) -> tuple[list[tuple[str, bool]], 
     return columns, rows
 
 
+def run_table(joined: JoinedRuns, folder: Path | None) -> pd.DataFrame:
+    """The table of runs as numbers: a row a run.
+
+    Returns
+    -------
+    DataFrame
+        `run`, the settings, each measure with `<measure> low` and `<measure> high` where any run
+        has an interval, `seconds`, `folder` (relative to `folder` where there is one), and every
+        `test/` and `attribution/` figure of `metrics.json`.
+    """
+    rows: list[dict[str, Any]] = []
+    for i, (run, measures) in enumerate(zip(joined.runs, joined.measures, strict=True)):
+        row = {"run": run.path.resolve().name, **joined.settings.iloc[i].to_dict()}
+        for m in measures:
+            row |= {m.title: m.value, f"{m.title} low": m.low, f"{m.title} high": m.high}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    bounds = [f"{m.title} {end}" for of in joined.measures for m in of for end in ("low", "high")]
+    table = table.drop(columns=[c for c in set(bounds) if table[c].isna().all()])
+    paths = [run.path.resolve() for run in joined.runs]
+    places = [str(p) if folder is None else os.path.relpath(p, folder.resolve()) for p in paths]
+    seconds = [_seconds(run, joined.jobs) for run in joined.runs]
+    figures = pd.DataFrame([run.metrics or {} for run in joined.runs], index=table.index)
+    kept = [c for c in figures if c.startswith(("test/", "attribution/")) and c not in table]
+    return pd.concat([table.assign(seconds=seconds, folder=places), figures[kept]], axis=1)
+
+
 def sentences(joined: JoinedRuns) -> list[str]:
     """What was tried and what came of it, in words."""
     n, failed = len(joined.runs), len(joined.failed)
@@ -221,7 +248,7 @@ def _all_of(frame: pd.DataFrame | None) -> Table | None:
 
 def _commands(joined: JoinedRuns) -> Sequence[str]:
     """The lines that made the runs, each once, and the one that made this page."""
-    made = dict.fromkeys(line for line in map(command, joined.runs) if line)
+    made = dict.fromkeys(line for run in joined.runs if (line := given(run) or command(run)))
     return [*made, joined.command]
 
 

@@ -28,6 +28,13 @@ POINTS = {
 }
 
 
+#: How far the scores of the main method are from adding up: (name of the figure, what is said).
+DELTAS = (
+    ("relative_delta_p50", "Relative delta, median"),
+    ("relative_delta_p99", "Relative delta, 99 %"),
+)
+
+
 @dataclass(frozen=True)
 class Measure:
     """A figure of a run; `low` and `high` are NaN where it has no interval."""
@@ -68,7 +75,8 @@ def _of_metrics(run: RunFiles, objective: str | None) -> Iterator[Measure]:
 def _of_pruning(run: RunFiles) -> Iterator[Measure]:
     """Areas to random's curve, and the points that say most, of the main ranking."""
     both = {"arm": "both", "metric": "balanced_accuracy"}
-    for order, said in ORDER_NAMES.items():
+    # Chance has no area to itself.
+    for order, said in ORDER_NAMES.items() if run.ranking_name != "random" else ():
         row = _row(run.summary, ranking=run.ranking_name, order=order, **both)
         if row is not None:
             yield _measure(f"Area to random, {said.removesuffix(' removed first')} first", row)
@@ -86,6 +94,10 @@ def _of_scores(run: RunFiles) -> Iterator[Measure]:
     row = _row(run.faithfulness, method=run.method, measure="swap_gap")
     if row is not None:
         yield _measure("Swap-gap of the scores", row)
+    for name, said in DELTAS:
+        value = (run.metrics or {}).get(f"attribution/{run.method}/{name}")
+        if isinstance(value, int | float):
+            yield Measure(said, float(value))
 
 
 def _row(frame: pd.DataFrame | None, **wanted: str | None) -> pd.Series | None:

@@ -46,6 +46,7 @@ from gradgene.reports.sections.pruning import (
 from gradgene.reports.sections.remake import (
     command,
     config_text,
+    given,
     other_metrics,
     provenance_facts,
     stage_table,
@@ -90,6 +91,7 @@ __all__ = [
     "flagged_table",
     "gene_table",
     "gene_url",
+    "given",
     "interaction_rows",
     "label_table",
     "ledger_table",

@@ -11,9 +11,16 @@ from omegaconf import OmegaConf
 
 from gradgene.reports.run_files import RunFiles
 from gradgene.reports.sections.model import QUALITY
-from gradgene.reports.sections.tables import Table, joined, make_table, metric_value
+from gradgene.reports.sections.tables import Table, frame_table, joined, make_table, metric_value
 
-__all__ = ["command", "config_text", "other_metrics", "provenance_facts", "stage_table"]
+__all__ = [
+    "command",
+    "config_text",
+    "given",
+    "other_metrics",
+    "provenance_facts",
+    "stage_table",
+]
 
 # What other tables of the report show, or its sentences say.
 _SHOWN = re.compile(
@@ -34,18 +41,23 @@ def other_metrics(run: RunFiles) -> Table | None:
 
 
 def stage_table(run: RunFiles) -> Table | None:
-    """Seconds and peak memory of each stage, in their order."""
-    names = {"stage": "Stage", "seconds": "Seconds", "peak_memory_mb": "Peak memory (MB)"}
+    """Seconds and peak memory of each stage, in their order, and which another run had done."""
     if run.stages is None:
         return None
-    present = [name for name in names if name in run.stages]
-    return make_table([names[name] for name in present], run.stages[present].to_numpy().tolist())
+    names = {"stage": "Stage", "seconds": "Seconds", "peak_memory_mb": "Peak memory (MB)"}
+    stages = run.stages
+    if "from_cache" in stages:
+        fetched = stages["from_cache"].eq(True)
+        stages = stages.assign(note=fetched.map({True: "from the cache", False: "here"}))
+    return frame_table(stages, {**names, "note": "Done"})
 
 
 def provenance_facts(run: RunFiles) -> list[tuple[str, str]]:
     """Versions, hashes and devices as (dotted name, value)."""
     facts = list(_flat(run.provenance or {}))
-    return [(name, joined(value) or "–") for name, value in facts if name != "command"]
+    return [
+        (name, joined(value) or "–") for name, value in facts if name not in ("command", "given")
+    ]
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -57,8 +69,17 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def command(run: RunFiles) -> str | None:
-    """The command that made the run, as provenance recorded it (text or list of words)."""
-    found = (run.provenance or {}).get("command")
+    """The command that makes the run again, as provenance recorded it (text or list of words)."""
+    return _line(run, "command")
+
+
+def given(run: RunFiles) -> str | None:
+    """The command that made it where that is another one: of a sweep, or of its last stage."""
+    return _line(run, "given")
+
+
+def _line(run: RunFiles, name: str) -> str | None:
+    found = (run.provenance or {}).get(name)
     return shlex.join(map(str, found)) if isinstance(found, list) else found
 
 
