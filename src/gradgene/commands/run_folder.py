@@ -172,6 +172,9 @@ class RunFolder(ABC):
                 with tracked(self, name):
                     work(self)
                 self.company.wait()
+        if found is not None:
+            with tracked(self, name, made_by=found.facts["made_by"]):
+                pass  # all of it is there already
         line = {
             "stage": name,
             "seconds": round(time.perf_counter() - started, 2),
