@@ -19,11 +19,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from gradgene.commands.binding import build
 from gradgene.commands.company import Company
 from gradgene.commands.memory import peak_mb
+from gradgene.commands.progress import Console
 from gradgene.commands.spawning import is_spawned, spawns
 from gradgene.commands.stage_cache import Entry
 from gradgene.commands.tracking import check_loggers, tracked
