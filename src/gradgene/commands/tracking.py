@@ -155,7 +155,7 @@ def _opened(work: TrackedRun, stage: str, made_by: str | None) -> list[SafeLogge
     loggers = []
     config = _settings(work, stage)
     if made_by is not None:
-        config["from_cache"] = made_by
+        config["from_cache"] = redacted(made_by)
     for name, node in work.cfg.logger.items():
         filled = OmegaConf.create(_filled(OmegaConf.to_container(node, resolve=True), stage))
         make = build(OmegaConf.create({"logger": {name: filled}}).logger[name])
@@ -176,7 +176,8 @@ def _open_wandb(make: Any, work: TrackedRun, stage: str, tags: tuple[str, ...]) 
     notes = work.folder / "wandb" / "runs.jsonl"
     attempt = 1 + sum(line["stage"] == stage for line in read_json_lines(notes))
     init = {key: value for key, value in make.keywords.items() if key not in OF_LIGHTNING}
-    init["tags"] = [*(init.get("tags") or ()), *tags]
+    given = init.get("tags") or ()
+    init["tags"] = [*([given] if isinstance(given, str) else given), *tags]
     # Random: the same path on another machine is another run.
     run = wandb.open_run(work.folder, **{**redacted(init), "id": uuid4().hex[:12]})
     if run is None:
