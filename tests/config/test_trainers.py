@@ -21,6 +21,7 @@ from gradgene.commands.run_folder import deciding
 from gradgene.commands.spawning import spawns
 from gradgene.errors import ConfigError
 from gradgene.lit import others_are_there
+from gradgene.lit.distributed import whole
 from tests.config.test_leaves import composed
 
 #: The sixth process, second of the second of two nodes of three, as `srun` tells it.
@@ -123,6 +124,14 @@ def test_processes_wait_for_longer_than_a_stage_takes() -> None:
     assert isinstance(strategy, DDPStrategy) and strategy._timeout == timedelta(days=7)
     sharing = build(composed("trainer=fsdp").trainer.strategy)
     assert isinstance(sharing, FSDPStrategy) and sharing._timeout == timedelta(days=7)
+
+
+@pytest.mark.parametrize("name", ["fsdp", "ddp"])
+def test_prediction_leaves_every_process_the_whole_model(name: str) -> None:
+    strategy = build(composed(f"trainer={name}").trainer).keywords["strategy"]
+    assert type(whole(strategy)) is DDPStrategy
+    assert (whole(strategy) is strategy) == (name == "ddp")
+    assert whole("auto") == "auto"
 
 
 def test_deepspeed_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,10 +211,12 @@ def test_ctrl_c_ends_all(cells: Path, tmp_path: Path) -> None:
 def test_torchrun(cells: Path, studied: Path, tmp_path: Path) -> None:
     """Processes that somebody else has started, twice: the second time there is nothing to do."""
     folder = tmp_path / "run"
-    words_of = line("attribute", cells, folder, f"checkpoint.path={best(studied)}")
+    more = (f"checkpoint.path={best(studied)}", "attribution.batch_tokens=auto")
+    words_of = line("attribute", cells, folder, *more)
     torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone")
     said = run(*torchrun, "-m", "gradgene", *words_of)
     assert said.count("deeplift: 6 pairs of test cells") == 1
+    assert said.count("MB are free to each of 2 processes") == 1
     assert [stage["stage"] for stage in progress(folder)] == ["attribute"]
     assert "done before, skipped" in run(*torchrun, "-m", "gradgene", *words_of)
 

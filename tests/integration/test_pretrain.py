@@ -15,6 +15,8 @@ import torch
 
 from gradgene.checkpoints import load_checkpoint
 from gradgene.commands.main import main
+from gradgene.lit import PretrainingModule
+from gradgene.lit.streaming import SeededTokens
 from tests.integration.tiny import contents, progress, words
 from tests.planted import make_adata
 
@@ -138,6 +140,44 @@ def test_the_same_command_again_does_nothing(shards: Path, finished: Path) -> No
 def test_other_settings_in_the_same_folder_are_refused(shards: Path, finished: Path, refused):
     assert "other settings" in refused(*line(shards, finished, "objective.gene_rate=0.3"))
     assert main([*line(shards, finished, "data.workers=1")]) == 0, "workers change no result"
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """`tokens`: more in a training batch are too many; `steps`: after so many comes Ctrl-C."""
+    limits, step = {"tokens": 160, "steps": 1000}, PretrainingModule.training_step
+
+    def stepping(module: PretrainingModule, batch: SeededTokens, batch_idx: int) -> torch.Tensor:
+        if batch.tokens.input_ids_nt.numel() > limits["tokens"]:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        if batch_idx >= limits["steps"]:
+            raise KeyboardInterrupt
+        return step(module, batch, batch_idx)
+
+    monkeypatch.setattr(PretrainingModule, "training_step", stepping)
+    return limits
+
+
+@pytest.mark.slow
+def test_batches_that_do_not_fit_are_halved(
+    shards: Path, tmp_path: Path, capsys, fits: dict[str, int], refused
+) -> None:
+    """Broken off it goes on with batches as small, though there is more memory by then."""
+    words, half = line(shards, tmp_path, "data.epochs=2"), "data.batch_tokens=150"
+    fits["steps"] = 20
+    assert main(words) == 130
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.count("data.batch_tokens=300 does not fit in memory: going on with " + half) == 1
+    fits["tokens"] = 100
+    assert "begin in another folder with data.batch_tokens=75 trainer.a" in refused(*words)
+    fits |= {"tokens": 1000, "steps": 1000}
+    assert main(words) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["train/batch_tokens"], metrics["train/accumulate_grad_batches"]) == (150, 2)
+    steps = [v["step"] for v in history(tmp_path) if "train/loss" in v]
+    assert steps == [*range(1, len(steps) + 1)] and history(tmp_path)[-1]["batch"] > 2 * 10
+    notes = json.loads((tmp_path / "data_report.json").read_text())["notes"]
+    assert any(half in note for note in notes)
 
 
 def test_dry_run_writes_nothing(shards: Path, tmp_path: Path, capsys) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec.implementations.local
+import pandas as pd
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from gradgene.commands import train as train_command
 from gradgene.commands.main import main
 from gradgene.lit import PhenotypeModule
 from tests.integration.tiny import QUICK, contents, progress, read, words, write_cells
+from tests.wandb_files import nobody, offline_runs
 
 #: The few pairs that a report shows are explained again, in one batch.
 SHOWN = {"explained": 1}
@@ -87,6 +89,32 @@ def test_a_fresh_folder_takes_every_stage(cache, filled, cells_file, tmp_path, d
     assert ours == theirs and any(name.startswith("pruning/") for name in ours)
     said = json.loads((folder / "provenance.json").read_text())
     assert said["checkpoint"]["path"] == str(folder / "checkpoints" / "best.ckpt")
+
+
+@pytest.mark.slow
+def test_trackers_are_told_of_what_came_from_the_cache(cache, filled, cells_file, tmp_path, done):
+    """Each stage once, with its figures, tables and artifacts, on which later runs' lineage is."""
+    folder = tmp_path / "new"
+    with nobody(tmp_path):
+        for _ in range(2):  # the second time all is done, which is no new run
+            assert main(["prune", *words(cells_file, folder, *QUICK, "logger=[wandb,csv]")]) == 0
+    assert not done
+    runs = offline_runs(folder)
+    assert [run.stage for run in runs] == [*FINISHED]
+    train, attribute, prune = runs
+    assert {(*run.run.tags, run.config["from_cache"]) for run in runs} == {
+        ("disease", "cached", str(filled / "run"))
+    }
+    assert "confusion" in train.tables and train.summary["test/balanced_accuracy"] >= 0
+    ranked = read(folder, "attributions/genes")["rank"].notna().sum()
+    assert len(attribute.table("genes")["data"]) == ranked > 0
+    assert any("pruning/removed" in step for step in prune.history)
+    made = {one.name for run in runs for one in run.artifacts.values()}
+    assert len(made) == 3
+    assert {*prune.config["lineage"]} == made - {prune.artifacts["curves"].name}
+    (row,) = pd.read_csv(folder / "csv/attribute/version_0/metrics.csv").to_dict("records")
+    assert row["pairs/n_pairs"] == 6
+    assert not any(str(name).startswith("stage/") for name in row), "nobody worked"
 
 
 def test_a_method_and_then_a_ranking_stand_on_one_training(cells_file, tmp_path, done, monkeypatch):
@@ -164,7 +192,7 @@ def test_scores_of_pairs_are_written_for_every_run(cache, cells_file, tmp_path, 
 
 SAME = {
     "name": ("study.name=another",),
-    "logger": ("logger=wandb",),
+    "logger": ("logger=csv",),
     "what is only compared": ("study.match_on=[]",),
 }
 OTHER = {

@@ -6,15 +6,21 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from gradgene.attribution import METHODS
+from gradgene.evaluation.interactions import INTERACTION_COLUMNS
 from gradgene.reports import RunFiles
 from gradgene.reports.sections import methods_text
-from gradgene.reports.sections.references import REFERENCES, of_method
+from gradgene.reports.sections.references import REFERENCES, of_data, of_method
 from tests.reports.synthetic import CONFIG, gene_table, write_run
 
-CITED = re.compile(r"[A-Z][a-z]+(?: et al\.| and [A-Z][a-z]+)? \d{4}(?!\d)")
+CITED = re.compile(r"(?:[A-Z][a-z]+-)?[A-Z][a-z]+(?: et al\.| and [A-Z][a-z]+)? \d{4}(?!\d)")
+
+FOUND_BY = re.compile(
+    r"doi:10\.\d{4,}/|arXiv:\d{4}\.\d{4,5}|github\.com/|openreview\.net/|ISBN [\d-]{13}"
+)
 
 FULL: dict[str, Any] = {
     **CONFIG,
@@ -79,6 +85,45 @@ def test_every_citation_has_its_reference_and_no_more(tmp_path: Path) -> None:
     assert {"Shrikumar et al. 2017", "Benjamini and Hochberg 1995"} <= cited
 
 
+def test_what_was_measured_beside_is_said_and_cited(tmp_path: Path) -> None:
+    evaluation = {
+        "effects": {"file": "/shared/kang2018_tableS1_ifnb_de_by_cell_type.tsv.gz"},
+        "stability": {"n_draws": 20},
+        "interactions": {"method": "integrated_hessians", "n_null": 1000},
+    }
+    steady = pd.DataFrame({"kind": ["pairs", "donors"], "n_pairs": 9, "spearman": 0.9})
+    pairs = pd.DataFrame(dict.fromkeys(INTERACTION_COLUMNS, 0.25), index=range(3))
+    pairs = pairs.assign(gene_a=["A", "A", "B"], gene_b=["B", "C", "C"])
+    metrics = {"interactions/n_cell_pairs": 32, "pairs/n_pairs": 160}
+    tables = {"stability": steady.assign(top_overlap=0.8), "interactions": pairs}
+    files = {f"evaluation/{name}.parquet": table for name, table in tables.items()}
+    config = {**FULL, "evaluation": evaluation}
+    text = paragraphs(tmp_path, config, **{"metrics.json": metrics}, **files)
+    for fact in (
+        "those of kang2018_tableS1_ifnb_de_by_cell_type.tsv.gz (Kang et al. 2018), label by label",
+        "halved at random 20 times and the rankings of both halves compared and each donor was",
+        "every two of 3 genes were measured by integrated Hessians (Janizek et al. 2021) in 32",
+        "permuting genes within pairs 1,000 times, with p adjusted by the largest of all (Westfall",
+    ):
+        assert fact in text, fact
+    assert "Janizek JD" in text and "nbt.4042" in text and "0-471-55761-7" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "cited"),
+    [
+        ("/some/where/kang2018_pbmc_ifnb.h5ad", "Kang et al. 2018"),
+        ("csle_pbmc_lymphocytes.h5ad", "Nehar-Belaid et al. 2020"),
+        ("bundled:pbmc68k", "Zheng et al. 2017"),
+        ("my_kang2018.h5ad", ""),
+        (["a.h5ad", "b.h5ad"], ""),
+    ],
+)
+def test_known_data_are_cited(path: Any, cited: str) -> None:
+    assert of_data(path) == (f" ({cited})" if cited else "")
+    assert not cited or cited in REFERENCES
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_in_words_and_cited(method: str) -> None:
     text = of_method(method)
@@ -90,7 +135,7 @@ def test_references_name_what_they_are_called_by() -> None:
     for key, text in REFERENCES.items():
         surname, year = re.split(r"[ .]", key)[0], key[-4:]
         assert text.startswith(surname) and f"({year})" in text, key
-        assert re.search(r"doi:10\.\d{4,}/|arXiv:\d{4}\.\d{4,5}|github\.com/", text), key
+        assert FOUND_BY.search(text), key
 
 
 def test_what_was_not_done_is_not_said(tmp_path: Path) -> None:

@@ -188,8 +188,10 @@ def test_a_server_that_never_answers_is_not_waited_for(
     monkeypatch.setenv("WANDB_MODE", "online")
     run, asked = Run(offline=False), threading.Event()
     run.use_artifact = lambda artifact: asked.wait(60)  # type: ignore[method-assign, assignment, return-value]
+    inputs = [Piece.dataset(FACTS), Piece.dataset({**FACTS, "sha256": "1"})]
     with caplog.at_level(logging.WARNING):
-        log_lineage(run, [Piece.dataset(FACTS)], [], {})
+        log_lineage(run, inputs, [], {})
     asked.set()
-    assert "no answer within" in caplog.text
+    assert caplog.text.count("no answer within") == 1, "nor is it asked about the other input"
+    assert {*run.config["lineage"]} == {piece.name for piece in inputs}
     assert os.environ["WANDB_MODE"] == "offline", "nor is it asked by the next stage"

@@ -43,7 +43,6 @@ from gradgene.commands.memory import peak_mb
 from gradgene.commands.options import Options
 from gradgene.commands.train import stand_in
 from gradgene.commands.workspace import Workspace
-from gradgene.errors import ConfigError
 from gradgene.genes import FlagRules
 from gradgene.store import write_parquet
 
@@ -99,23 +98,6 @@ def check_attribution(work: Workspace) -> None:
     rules.read()
 
 
-def check_tokens(work: Workspace) -> None:
-    """Refuse to choose tokens by memory where several processes must have the same batches.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key.
-    """
-    if work.settings.batch_tokens == "auto" and work.n_processes > 1:
-        raise ConfigError(
-            "is chosen by the memory of one process, and several must agree",
-            where="attribution.batch_tokens",
-            expected=f"a number with trainer.devices={work.cfg.trainer.devices}",
-            found="auto",
-        )
-
-
 def report_tokens(work: Workspace, settings: AttributionSettings, n_tokens: int) -> None:
     """Note how many tokens at a time it was, and say so where fewer fitted than were asked for."""
     name, asked = settings.method.name, work.batch_tokens(settings)
@@ -135,13 +117,15 @@ def attribute(work: Workspace) -> None:
     not have seen them.
     """
     check_attribution(work)
-    check_tokens(work)
     parts = arranged_pairs(work)
     if work.is_main:
         clear_progress(work, finished=False)
         found = estimates(work, parts)
         write_plan(work, parts, found)
         tell_plan(work, parts, found)
+    # Several processes share out the same batches, of what is free to the main one.
+    tokens = {one.method.name: work.batch_tokens(one) for one in work.attributions}
+    work.chosen_tokens = work.company.agreed(tokens)
     frames: dict[str, list[pd.DataFrame]] = {split: [] for split in parts}
     by_label: list[pd.DataFrame] = []
     left_out: dict[tuple[str, str], pd.DataFrame] = {}

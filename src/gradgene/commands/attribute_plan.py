@@ -134,8 +134,13 @@ def estimates(work: Workspace, parts: Parts) -> Estimates:
 def choose_tokens(
     work: Workspace, settings: AttributionSettings, pace: Pace, cells: Cells, plan: PairPlan
 ) -> None:
-    """Take as many tokens a batch as the memory that is free is estimated to hold, and say so."""
-    method, free = settings.method, free_mb(work.device)
+    """Take as many tokens a batch as the memory that is free is estimated to hold, and say so.
+
+    Processes that share a machine share its memory; of GPUs each has its own.
+    """
+    n_sharing = work.n_processes // int(work.cfg.trainer.get("num_nodes") or 1)
+    method, n = settings.method, n_sharing if work.device == "cpu" else 1
+    free = free_mb(work.device) / n
     batches = pair_batches(
         cells, work.loaded.tokenizer, plan, work.batch_tokens(settings), per_cell=method.per_cell
     )
@@ -143,6 +148,7 @@ def choose_tokens(
     work.chosen_tokens[method.name] = tokens
     work.console.print(
         f"{method.name}: attribution.batch_tokens=auto takes {tokens}, as {free:.0f} MB are free"
+        + (f" to each of {n} processes" if n > 1 else "")
     )
 
 

@@ -35,7 +35,7 @@ from gradgene.lit import (
     pair_loader,
     rank_and_world,
 )
-from gradgene.lit.distributed import gathered
+from gradgene.lit.distributed import gathered, whole
 from gradgene.lit.pairs import PER_CELL
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BaselineStrategy, PairPlan
@@ -107,12 +107,15 @@ def attribute_pairs(
     collector = AttributionCollector(sums, plan, keeping)
     said = f"{method.name}: {len(plan)} pairs of {split} cells"
     progress = [c for n, c in build(work.cfg.callbacks).items() if n == "progress"]
+    trainer = work.trainer(
+        logger=False,
+        callbacks=[*progress, collector],
+        strategy=whole(build(work.cfg.trainer).keywords.get("strategy", "auto")),
+    )
     with _shared_sums(work, address, keeping) as found:
         work.console.print(said if found is None else f"{said}, from the cache")
         with interruptible():
-            work.trainer(logger=False, callbacks=[*progress, collector]).predict(
-                module_of(work, settings), loader, return_predictions=False
-            )
+            trainer.predict(module_of(work, settings), loader, return_predictions=False)
         loaded.model.to(work.device)  # Lightning gives models back on the CPU
         if collector.note:
             work.console.print(f"[yellow]{method.name}: begun anew, because {collector.note}[/]")

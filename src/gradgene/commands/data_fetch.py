@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anndata as ad
-from rich.console import Console
 from rich.table import Table
 
 from gradgene.cells.census import CensusQuery, fetch_cells
 from gradgene.commands.options import split_list
+from gradgene.commands.progress import Console
 from gradgene.errors import ConfigError, OutputError
 from gradgene.store import atomic_path
 

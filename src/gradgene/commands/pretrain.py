@@ -7,11 +7,14 @@ goes on at the exact step with the same command. What it leaves is a run that
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import asdict
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gradgene.cells import resolve_paths
@@ -29,6 +32,7 @@ from gradgene.commands.forecast import Forecast, tell_stages
 from gradgene.commands.options import Options
 from gradgene.commands.refusals import learnt_from
 from gradgene.commands.run_folder import RunFolder, deciding, interruptible, stamp
+from gradgene.commands.train_batches import TrainingBatches
 from gradgene.errors import ConfigError
 from gradgene.halving import tried
 from gradgene.lit import MaskedTokens, PretrainingModule, StepHistory, StreamDataModule
@@ -45,7 +49,7 @@ SECTIONS = ("study", "data", "model", "pretraining", "objective", "trainer")
 class PretrainingRun(RunFolder):
     """The folder of one pretraining: its data, and which settings decide its result."""
 
-    METRICS: ClassVar = {"pretrain": ("val/",)}
+    METRICS: ClassVar = {"pretrain": ("train/", "val/")}
 
     def __init__(self, cfg: DictConfig, output_dir: Path) -> None:
         super().__init__(cfg, output_dir)
@@ -156,21 +160,20 @@ def pretrain(work: PretrainingRun) -> None:
     report = report_data(work)
     if work.is_main:
         write_json(report, work.folder / "data_report.json")
-    if not tried(lambda: fit(work)):
-        tokens = work.cfg.data.batch_tokens
-        raise ConfigError(
-            "a batch of the pretraining does not fit in memory",
-            where="data.batch_tokens",
-            found=str(tokens),
-            fix=f"begin in another folder with data.batch_tokens={max(1, tokens // 2)} "
-            f"trainer.accumulate_grad_batches={2 * work.cfg.trainer.accumulate_grad_batches}",
-        )
+    asked = TrainingBatches(
+        "batch_tokens",
+        work.data.streaming.batch_tokens,
+        int(work.cfg.trainer.get("accumulate_grad_batches") or 1),
+    )
+    batches = fit(work, asked)
     if not work.is_main:
         return
     lines = [line for line in read_json_lines(work.folder / "training.jsonl") if "val/loss" in line]
     best = min(lines, key=lambda line: line["val/loss"])
     metrics = {name: value for name, value in best.items() if name.startswith("val/")}
     work.add_metrics({**metrics, "val/step": best["step"]})
+    if batches != asked:
+        batches.note(work, asked)
     folder = work.folder / "checkpoints"
     loaded = load_checkpoint(folder / "best.ckpt")
     facts = ModelFacts(
@@ -185,9 +188,48 @@ def pretrain(work: PretrainingRun) -> None:
     )
 
 
-def fit(work: PretrainingRun) -> None:
+def fit(work: PretrainingRun, batches: TrainingBatches) -> TrainingBatches:
+    """Run Lightning's fit, and say with which batches.
+
+    Where one does not fit in memory they are halved, with as many cells a step as before, as long
+    as there is no checkpoint: those count the batches that are done, so all must be alike.
+
+    Raises
+    ------
+    ConfigError
+        If a batch does not fit later.
+    """
+    data, folder = work.data, work.folder / "checkpoints"
+    last, used = folder / "last.ckpt", folder / "batches.json"
+    if last.is_file() and used.is_file():
+        batches = TrainingBatches(**json.loads(used.read_text()))
+    random = torch.get_rng_state()
+    while not tried(partial(fit_with, work, batches)):
+        half = batches.halved(work, least_tokens(data))
+        if last.is_file():
+            raise ConfigError(
+                "a batch of the pretraining does not fit in memory midway",
+                where="data.batch_tokens",
+                found=str(batches.size),
+                fix=f"begin in another folder with {half.settings}",
+            )
+        data.trainer, batches = None, half  # the trainer holds the model that did not fit
+        torch.set_rng_state(random)  # the same weights to begin with
+    return batches
+
+
+def least_tokens(data: StreamDataModule) -> int:
+    """The budget at which every batch is a single cell."""
+    streams = data.training, data.val_dataloader()
+    return max(int(stream.length_n[stream.rows_n].max()) for stream in streams)
+
+
+def fit_with(work: PretrainingRun, batches: TrainingBatches) -> None:
     """Run Lightning's fit, from the last checkpoint where one is left from an interruption."""
     data, folder = work.data, work.folder / "checkpoints"
+    data.use_batches(batches.size)
+    if work.is_main:
+        write_json(asdict(batches), folder / "batches.json")
     callbacks = build(work.cfg.callbacks)
     for name in ("checkpoint", "last"):
         if name in callbacks:
@@ -198,6 +240,7 @@ def fit(work: PretrainingRun) -> None:
     trainer = work.trainer(
         logger=work.loggers or False,
         callbacks=[*callbacks.values(), StepHistory(work.folder / "training.jsonl")],
+        accumulate_grad_batches=batches.accumulated,
     )
     data.trainer = trainer  # the number of steps depends on the number of processes
     module = pretraining_module(work)

@@ -18,11 +18,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from gradgene.commands.binding import build
 from gradgene.commands.company import Company
 from gradgene.commands.memory import peak_mb
+from gradgene.commands.progress import Console
 from gradgene.commands.remaking import commands
 from gradgene.commands.spawning import is_spawned, spawns
 from gradgene.commands.stage_cache import Entry
@@ -172,6 +172,9 @@ class RunFolder(ABC):
                 with tracked(self, name):
                     work(self)
                 self.company.wait()
+        if found is not None:
+            with tracked(self, name, made_by=found.facts["made_by"]):
+                pass  # all of it is there already
         line = {
             "stage": name,
             "seconds": round(time.perf_counter() - started, 2),

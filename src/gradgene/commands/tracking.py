@@ -1,9 +1,9 @@
 """The experiment trackers of a run: opened as a stage begins, closed as it ends.
 
-A stage that is really done, neither skipped nor taken from elsewhere, is a run of its own to every
-configured logger (`logger=wandb`, `csv`, `tensorboard`, `none`, or several: `logger=[wandb,csv]`).
-All of them take its settings and figures; Weights & Biases also takes tables, plots, artifacts
-with their lineage, and of a failed stage the exit code 1.
+A stage that is not skipped is a run of its own to every configured logger (`logger=wandb`, `csv`,
+`tensorboard`, `none`, or several: `logger=[wandb,csv]`). All of them take its settings and figures;
+Weights & Biases also takes tables, plots, artifacts with their lineage, and of a failed stage the
+exit code 1. A stage that the cache had is a short run with all of its results, tagged `cached`.
 """
 
 from __future__ import annotations
@@ -112,12 +112,16 @@ def _has_tensorboard() -> bool:
 
 @contextmanager
 def tracked(
-    work: TrackedRun, stage: str, figures: Mapping[str, Path] | None = None
+    work: TrackedRun,
+    stage: str,
+    figures: Mapping[str, Path] | None = None,
+    made_by: str | None = None,
 ) -> Iterator[None]:
     """Track what is done inside as one run of `stage`; `work.loggers` are open meanwhile.
 
     Only the main process enters this. At the end every logger takes the stage's figures and
-    curves. `figures` (name -> PNG) may be filled meanwhile; W&B shows them as images.
+    curves. `figures` (name -> PNG) may be filled meanwhile; W&B shows them as images. `made_by`
+    is the run whose stage it was, of one that the cache had: its time and memory are not told.
     """
     if not work.cfg.get("logger"):
         yield
@@ -125,15 +129,15 @@ def tracked(
     error: BaseException | None = None
     started = time.perf_counter()
     with wandb.staged_in(work.folder):
-        work.loggers = opened = _opened(work, stage)
+        work.loggers = opened = _opened(work, stage, made_by)
         try:
             yield
             # Not for the trainer any more, and nothing that happens now is the stage's failure.
             work.loggers = []
-            spent = {
-                f"stage/{stage}/seconds": time.perf_counter() - started,
-                f"stage/{stage}/peak_memory_mb": peak_mb(),
-            }
+            seconds = time.perf_counter() - started
+            spent = {f"stage/{stage}/seconds": seconds, f"stage/{stage}/peak_memory_mb": peak_mb()}
+            if made_by is not None:
+                spent = {}
             guarded("results", partial(_log_results, work, stage, opened, spent, figures or {}))
         except BaseException as raised:
             error = raised
@@ -146,15 +150,17 @@ def tracked(
                     wandb.finish(logger.experiment, error)
 
 
-def _opened(work: TrackedRun, stage: str) -> list[SafeLogger]:
+def _opened(work: TrackedRun, stage: str, made_by: str | None) -> list[SafeLogger]:
     """The configured loggers, which know the settings of the stage."""
     loggers = []
     config = _settings(work, stage)
+    if made_by is not None:
+        config["from_cache"] = redacted(made_by)
     for name, node in work.cfg.logger.items():
         filled = OmegaConf.create(_filled(OmegaConf.to_container(node, resolve=True), stage))
         make = build(OmegaConf.create({"logger": {name: filled}}).logger[name])
         if str(node["_target_"]).endswith("WandbLogger"):
-            inner = _open_wandb(make, work, stage)
+            inner = _open_wandb(make, work, stage, () if made_by is None else ("cached",))
         else:
             inner = make(save_dir=work.folder)
         if inner is None:
@@ -165,11 +171,13 @@ def _opened(work: TrackedRun, stage: str) -> list[SafeLogger]:
     return loggers
 
 
-def _open_wandb(make: Any, work: TrackedRun, stage: str) -> Any:
+def _open_wandb(make: Any, work: TrackedRun, stage: str, tags: tuple[str, ...]) -> Any:
     """A W&B run with an id of its own for this folder, stage and attempt, noted in runs.jsonl."""
     notes = work.folder / "wandb" / "runs.jsonl"
     attempt = 1 + sum(line["stage"] == stage for line in read_json_lines(notes))
     init = {key: value for key, value in make.keywords.items() if key not in OF_LIGHTNING}
+    given = init.get("tags") or ()
+    init["tags"] = [*([given] if isinstance(given, str) else given), *tags]
     # Random: the same path on another machine is another run.
     run = wandb.open_run(work.folder, **{**redacted(init), "id": uuid4().hex[:12]})
     if run is None:
@@ -177,17 +185,21 @@ def _open_wandb(make: Any, work: TrackedRun, stage: str) -> Any:
     mode = "offline" if run.offline else "online"
     line = {"stage": stage, "attempt": attempt, "id": run.id, "name": run.name, "mode": mode}
     append_json_line(line, notes)
+    guarded("steps", partial(_define, run, attempt))
+    return make.func(
+        experiment=run,
+        save_dir=work.folder,
+        **{key: value for key, value in make.keywords.items() if key in OF_LIGHTNING},
+    )
+
+
+def _define(run: Any, attempt: int) -> None:
     run.config.update({"attempt": attempt})
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     # Curves are drawn over the share of genes that was removed, not over the step.
     for curves in ("pruning/curves/*", "pruning/retrained/*"):
         run.define_metric(curves, step_metric="pruning/removed")
-    return make.func(
-        experiment=run,
-        save_dir=work.folder,
-        **{key: value for key, value in make.keywords.items() if key in OF_LIGHTNING},
-    )
 
 
 def _filled(node: Any, stage: str) -> Any:

@@ -19,7 +19,7 @@ from gradgene.commands.forecast import Forecast, tell_stages
 from gradgene.commands.options import Options
 from gradgene.commands.refusals import learnt_from
 from gradgene.commands.run_folder import interruptible
-from gradgene.commands.train_batches import TrainingBatches
+from gradgene.commands.train_batches import TrainingBatches, least_size
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError
 from gradgene.evaluation import (
@@ -101,7 +101,7 @@ def train(work: Workspace) -> None:
     if batches is None:
         judge(work, work.loaded.model)
         return
-    batches.note(work)
+    batches.note(work, TrainingBatches.of(work))
     best = load_checkpoint(work.checkpoint)
     model = best.model.to(work.device)
     validated = best_epoch(work)
@@ -127,7 +127,8 @@ def fit(work: Workspace) -> TrainingBatches:
         )
     batches, random = TrainingBatches.of(work), torch.get_rng_state()
     while not tried(partial(fit_with, work, batches)):
-        batches = batches.halved(work)
+        data.trainer = None  # it holds the model that did not fit
+        batches = batches.halved(work, least_size(work, batches.unit))
         torch.set_rng_state(random)  # the same weights to begin with
     return batches
 

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
+from gradgene.commands.run_folder import RunFolder
 from gradgene.commands.workspace import Workspace
 from gradgene.errors import ConfigError
 from gradgene.lit.batches import token_lengths
 from gradgene.store import write_json
 
-__all__ = ["TrainingBatches"]
+__all__ = ["TrainingBatches", "least_size"]
 
 
 Unit = Literal["batch_size", "batch_tokens"]
@@ -51,8 +52,8 @@ class TrainingBatches:
         """As words of a command line."""
         return f"data.{self.unit}={self.size} trainer.accumulate_grad_batches={self.accumulated}"
 
-    def halved(self, work: Workspace) -> TrainingBatches:
-        """Half the size and twice as many batches a step.
+    def halved(self, work: RunFolder, least: int) -> TrainingBatches:
+        """Half the size and twice as many batches a step; at `least` a batch is a single cell.
 
         Raises
         ------
@@ -60,7 +61,7 @@ class TrainingBatches:
             If a batch is a single cell already, or there are several processes: only one of them
             may have too little memory, and all must have the same batches.
         """
-        if self.size <= self._least(work):
+        if self.size <= least:
             raise ConfigError(
                 "a training batch of a single cell does not fit in memory",
                 where=f"data.{self.unit}",
@@ -77,21 +78,19 @@ class TrainingBatches:
                 found=str(self.size),
                 fix=f"add {half.settings}, in another folder",
             )
-        work.data.trainer = None  # it holds the model that did not fit
         work.console.print(
             f"[yellow]a training batch of data.{self.unit}={self.size} does not fit in memory: "
             f"going on with {half.settings}[/]"
         )
         return half
 
-    def note(self, work: Workspace) -> None:
+    def note(self, work: RunFolder, asked: TrainingBatches) -> None:
         """Write with what it was trained, in `data_report.json` too where nobody asked for it."""
         facts: dict[str, float] = {
             f"train/{self.unit}": self.size,
             "train/accumulate_grad_batches": self.accumulated,
         }
         work.add_metrics(facts)
-        asked = TrainingBatches.of(work)
         if asked == self:
             return
         work.noted[self.unit] = self.size
@@ -104,13 +103,13 @@ class TrainingBatches:
         )
         write_json(report, file)
 
-    def _least(self, work: Workspace) -> int:
-        """The size at which every batch is a single cell."""
-        if self.unit == "batch_size":
-            return 1
-        data = work.data
-        parts = (("train", data.train_tokens), ("validation", None))
-        return max(
-            int(token_lengths(data.part(name), data.tokenizer, genes).max())
-            for name, genes in parts
-        )
+
+def least_size(work: Workspace, unit: Unit) -> int:
+    """The size at which every batch of a study's training is a single cell."""
+    if unit == "batch_size":
+        return 1
+    data = work.data
+    parts = (("train", data.train_tokens), ("validation", None))
+    return max(
+        int(token_lengths(data.part(name), data.tokenizer, genes).max()) for name, genes in parts
+    )

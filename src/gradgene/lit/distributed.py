@@ -32,6 +32,7 @@ __all__ = [
     "leave_processes",
     "meet",
     "others_are_there",
+    "whole",
 ]
 
 Thing = TypeVar("Thing")
@@ -81,6 +82,15 @@ def deepspeed(timeout_hours: float = 168.0) -> DeepSpeedStrategy:
     """
     require_extra("deepspeed", "deepspeed", where="trainer", otherwise="choose trainer=fsdp")
     return WholeDeepSpeed(stage=2, timeout=timedelta(hours=timeout_hours))
+
+
+def whole(strategy: Any) -> Any:
+    """The strategy, or where it shares out a model, one that leaves every process the whole of it.
+
+    For prediction: a process that takes a batch in halves, because it does not fit in memory, asks
+    the model more often than the others do, and those it shared the model with would wait for ever.
+    """
+    return ddp() if isinstance(strategy, FSDPStrategy | DeepSpeedStrategy) else strategy
 
 
 class WholeDeepSpeed(DeepSpeedStrategy):

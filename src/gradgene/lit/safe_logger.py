@@ -8,6 +8,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from gradgene.provenance import redacted
+
 __all__ = ["SafeLogger"]
 
 _log = logging.getLogger(__name__)
@@ -38,9 +40,8 @@ class SafeLogger(Logger):
         try:
             work()
         except Exception as error:  # a service's failure must not cost a run
-            _log.warning(
-                "%s: %s not logged: %s: %s", self.called, what, type(error).__name__, error
-            )
+            said = redacted(str(error))
+            _log.warning("%s: %s not logged: %s: %s", self.called, what, type(error).__name__, said)
             _log.debug("%s: %s", self.called, what, exc_info=True)
 
     @property

@@ -122,6 +122,11 @@ class StreamDataModule(lightning.LightningDataModule):
         """Serve the cells to a model that has its genes, labels and bins; before `setup`."""
         self.tokenizer = tokenizer
 
+    def use_batches(self, batch_tokens: int) -> None:
+        """Serve batches of another budget from now on."""
+        self.streaming = replace(self.streaming, batch_tokens=batch_tokens)
+        self.__dict__.pop("training", None)
+
     def setup(self, stage: str | None = None) -> None:
         """Open the files, split the cells and fix the vocabulary once; later calls do nothing."""
         if self.shards is not None:

@@ -81,7 +81,7 @@ def _has_credentials(settings: Mapping[str, str]) -> bool:
 
 def _settings_file() -> dict[str, str]:
     """W&B's own user settings, empty where there are none or they cannot be read."""
-    folder = os.environ.get("WANDB_CONFIG_DIR") or Path("~/.config/wandb").expanduser()
+    folder = os.environ.get("WANDB_CONFIG_DIR") or os.path.expanduser("~/.config/wandb")
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(Path(folder) / "settings", encoding="utf-8")
@@ -93,10 +93,10 @@ def _settings_file() -> dict[str, str]:
 def _in_netrc(hosts: tuple[str, ...]) -> bool:
     """Whether netrc has a password for one of the hosts."""
     named = os.environ.get("NETRC")
-    candidates = [Path(named)] if named else [Path("~/.netrc"), Path("~/_netrc")]
-    for path in (candidate.expanduser() for candidate in candidates):
+    # Unlike pathlib's, this `expanduser` does without a home, as some containers have none.
+    for path in map(os.path.expanduser, [named] if named else ["~/.netrc", "~/_netrc"]):
         try:
-            found = netrc.netrc(str(path))
+            found = netrc.netrc(path)
         except FileNotFoundError:
             continue
         except (OSError, netrc.NetrcParseError) as error:
@@ -154,7 +154,7 @@ def open_run(folder: Path, **init: Any) -> Any:
     Notes
     -----
     A server that could not be reached is not asked again by this process nor by those it starts:
-    `WANDB_MODE` remembers it.
+    `WANDB_MODE` remembers it. Other commands and other workers of a sweep find out by themselves.
     """
     mode, asked = wandb_mode(), init.pop("mode", None)
     if asked in ("disabled", "offline") and mode != "disabled":  # "online" needs a key all the same
@@ -168,12 +168,12 @@ def open_run(folder: Path, **init: Any) -> Any:
     if mode == "online":
         try:
             return start(mode="online")
-        except (wandb.errors.Error, OSError) as error:
+        except Exception as error:  # a service's failure, of whatever kind, must not cost a run
             _log.warning("W&B cannot be reached (%s): logging offline", type(error).__name__)
             quiet_environment("offline")
     try:
         return start(mode="offline")
-    except (wandb.errors.Error, OSError) as error:
+    except Exception as error:
         _log.warning("W&B cannot be started (%s): not logged", type(error).__name__)
         return None
 
@@ -199,7 +199,8 @@ def finish(wandb_run: Any, error: BaseException | None) -> None:
         _log.warning("W&B: uploads did not end: logging offline, `wandb sync` sends the rest")
         quiet_environment("offline")
     except Exception as failure:  # a service's failure, of whatever kind, must not cost a run
-        _log.warning("W&B: the run is not closed: %s: %s", type(failure).__name__, failure)
+        said = redacted(str(failure))
+        _log.warning("W&B: the run is not closed: %s: %s", type(failure).__name__, said)
 
 
 @contextmanager

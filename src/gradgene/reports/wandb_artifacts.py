@@ -141,7 +141,7 @@ def log_lineage(
     def use(piece: Piece) -> None:
         artifact = piece.artifact(copied=False)
         lineage[piece.name] = artifact.digest
-        if wandb_run.offline:
+        if wandb_run.offline or os.environ.get("WANDB_MODE") == "offline":  # it did not answer
             return
         # Weights and tables of others are not uploaded as an input: their own run logs them.
         what = artifact if piece.facts else f"{piece.name}:latest"

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import wandb
 
+from gradgene.provenance import redacted
 from gradgene.reports.run_files import RunFiles, ranked
 from gradgene.reports.tracked import ARM, METRIC, best_validation, mean_curves
 
@@ -100,7 +101,8 @@ def guarded(what: str, work: Callable[[], Any]) -> None:
     try:
         work()
     except Exception as error:  # a service's failure, of whatever kind, must not cost a run
-        _log.warning("W&B: %s not logged: %s: %s", what, type(error).__name__, error)
+        said = redacted(str(error))
+        _log.warning("W&B: %s not logged: %s: %s", what, type(error).__name__, said)
         _log.debug("W&B: %s", what, exc_info=True)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import wandb
 
 from gradgene.errors import require_extra
+from gradgene.provenance import redacted
 from gradgene.reports.wandb import wandb_mode
 from gradgene.reports.wandb_artifacts import draw_lineage
 
@@ -101,7 +102,7 @@ def lay_out(
         made.save()
         return str(made.url)
     except Exception as error:  # a service's failure, of whatever kind, must not cost the report
-        _log.warning("W&B: no dashboard: %s", error)
+        _log.warning("W&B: no dashboard: %s", redacted(str(error)))
         return None
 
 

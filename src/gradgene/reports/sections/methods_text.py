@@ -11,7 +11,7 @@ from gradgene.reports.evidence import donors_of
 from gradgene.reports.numbers import number, percent
 from gradgene.reports.run_files import RunFiles
 from gradgene.reports.sections.controls import CONTROLS
-from gradgene.reports.sections.references import REFERENCES, of_method
+from gradgene.reports.sections.references import REFERENCES, of_data, of_method
 from gradgene.reports.sections.tables import joined
 
 __all__ = ["MethodsText", "methods_text"]
@@ -41,13 +41,12 @@ def _cells(run: RunFiles) -> Iterator[str]:
     data, study, report = run.section("data"), run.study, run.data_report or {}
     if not study.get("target"):
         return
-    bundled = " (Zheng et al. 2017)" if data.get("path") == "bundled:pbmc68k" else ""
     kept = report.get("n_cells_kept")
     cells = f"{number(kept)} cells" if kept is not None else "Cells"
     filters = study.get("filters") or {}
     where = " and ".join(f"{column} {joined(labels)}" for column, labels in filters.items())
     yield (
-        f"{cells} were read from {_file(data.get('path'))}{bundled}"
+        f"{cells} were read from {_file(data.get('path'))}{of_data(data.get('path'))}"
         + (f", those with {where}" if where else "")
         + "."
     )
@@ -100,7 +99,7 @@ def _model(run: RunFiles) -> Iterator[str]:
     elif known:
         yield (
             "The model was a transformer that reads a cell as tokens of its expressed genes and "
-            f"of its phenotypes ({known})."
+            f"of its phenotypes, as PolyGene does (Khodaee et al. 2025); it had {known}."
         )
     if not path and tuning.get("max_epochs") is not None and target:
         arm = str(tuning.get("arm", "full")).replace("_", " ")
@@ -148,7 +147,10 @@ def _attribution(run: RunFiles) -> Iterator[str]:
     if run.method is None:
         return
     settings, study = run.section("attribution"), run.study
-    yield f"Genes were scored with {of_method(run.method)}."
+    yield (
+        f"Genes were scored with {of_method(run.method)}; that paired cells are compared gene by "
+        "gene follows gradient-based gene selection (Khodaee et al. 2025)."
+    )
     kind = settings.get("target_kind")
     scalars = {
         "margin": f"the margin between the logits of {study.get('input')} and its counterpart",
@@ -245,12 +247,56 @@ def _evaluation(run: RunFiles) -> Iterator[str]:
             f"Faithfulness was measured on {number(int(n_pairs))} pairs "
             "by exchanging or deleting genes in the order of the scores."
         )
+    if run.effects is not None:
+        file = (settings.get("effects") or {}).get("file")
+        published = f"those of {_file(file)}{of_data(file)}" if file else "published ones"
+        yield (
+            "Scores, signed by the direction of change, were compared with log fold changes by "
+            f"rank correlation: {published}"
+            + (", label by label." if run.effects["label"].nunique() > 1 else ".")
+        )
+    yield from _stability(run, settings.get("stability") or {})
+    yield from _interactions(run, settings.get("interactions") or {})
     if run.consensus is not None:
         yield "Methods were joined by robust rank aggregation (Kolde et al. 2012)."
     if run.enrichment is not None:
         yield (
             "Gene sets among the best genes were tested with Fisher's exact test "
             "(Benjamini and Hochberg 1995)."
+        )
+
+
+def _stability(run: RunFiles, settings: Facts) -> Iterator[str]:
+    kinds = set() if run.stability is None else set(run.stability["kind"])
+    draws = f"{number(settings['n_draws'])} times " if "n_draws" in settings else ""
+    ways = {
+        "pairs": f"the pairs were halved at random {draws}and the rankings of both halves compared",
+        "donors": "each donor was left out in turn",
+    }
+    done = [words for kind, words in ways.items() if kind in kinds]
+    if done:
+        yield f"To see how stable the ranking is, {_listed(done)}."
+
+
+def _interactions(run: RunFiles, settings: Facts) -> Iterator[str]:
+    found = run.interactions
+    if found is None:
+        return
+    how = {
+        "finite_differences": "finite differences of the output",
+        "integrated_hessians": "integrated Hessians (Janizek et al. 2021)",
+    }.get(str(settings.get("method")), "their joint effect")
+    n_genes = len({*found["gene_a"], *found["gene_b"]})
+    n_pairs = (run.metrics or {}).get("interactions/n_cell_pairs")
+    where = f" in {number(int(n_pairs))} pairs of cells" if n_pairs else ""
+    yield (
+        f"Interactions of every two of {n_genes} genes were measured by {how}{where}, less what a "
+        "curvature shared by all genes would give (Otwinowski et al. 2018)."
+    )
+    if settings.get("n_null") and found["p_adjusted"].notna().any():
+        yield (
+            f"They were tested by permuting genes within pairs {number(settings['n_null'])} times, "
+            "with p adjusted by the largest of all (Westfall and Young 1993)."
         )
 
 
