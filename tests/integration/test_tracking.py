@@ -131,7 +131,8 @@ def test_figures_sort_and_curves_step(swept):
     assert train.summary["val/loss"] == float(best["val/loss"])
     assert train.summary["test/balanced_accuracy"] >= 0
     areas = [name for name in prune.summary if name.startswith("pruning/area/lowest_first/")]
-    assert len(areas) == 2 and "pairs/n_pairs" in prune.summary
+    assert len(areas) == 3, "two rankings, and which of them is the main one"
+    assert "pairs/n_pairs" in prune.summary
     removed = [step["pruning/removed"] for step in prune.history if "pruning/removed" in step]
     assert removed == sorted(removed) and removed[0] == 0.0 and len(removed) > 3
 
