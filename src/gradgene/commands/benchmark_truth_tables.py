@@ -35,9 +35,20 @@ __all__ = ["RANKING", "Truth", "read_truth", "summary_of"]
 #: What names a ranking over seeds.
 RANKING = ["arm", "method", "importance", "ranking", "default"]
 SEED = ["cells_seed", "model_seed"]
+<<<<<<< HEAD
 #: Figures whose spread over seeds is told: between 0 and 1, and others.
 SHARES = ("auprc", "auprc_all", "recall", "xor_recall")
 COUNTS = ("xor_rank", "decoys_top10", "batch_top10")
+=======
+#: What the published study ranks by: arm and ranking.
+PUBLISHED = (
+    (MAIN_ARM, "grad_x_delta/paper_geometric"),
+    (MAIN_ARM, "grad_x_delta/paper_mean"),
+    ("empty", "grad_x_delta/paper_empty"),
+)
+#: `grad_x_delta` once more.
+SAME = ("captum_deeplift",)
+>>>>>>> pictures
 
 
 @dataclass(frozen=True)
@@ -96,10 +107,20 @@ class Truth:
         )
 
     def overview(self) -> pd.DataFrame:
-        """Rows of `rankings`: each method's default ranking of the main arm, and the controls."""
+        """Rows of `rankings`: default rankings of the main arm, the published ones, and controls.
+
+        The same method by another library (`SAME`) is left out; a published ranking of another
+        arm has the arm in its name.
+        """
         rows = self.rankings
         kept = rows["default"] & rows["arm"].isin([MAIN_ARM, NO_MODEL])
-        return _without_draws(rows[kept]).reset_index(drop=True)
+        kept &= ~rows["method"].isin(SAME)
+        for arm, ranking in PUBLISHED:
+            kept |= (rows["arm"] == arm) & (rows["ranking"] == ranking)
+        found = _without_draws(rows[kept]).reset_index(drop=True)
+        elsewhere = ~found["arm"].isin([MAIN_ARM, NO_MODEL])
+        name = found["ranking"].where(~elsewhere, found["ranking"] + " (" + found["arm"] + ")")
+        return found.assign(ranking=name)
 
 
 def read_truth(seed_jobs: Sequence[SeedJob]) -> Truth:

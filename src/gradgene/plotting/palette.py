@@ -76,6 +76,9 @@ CONTROLS = (
     "random",
     "random_matched",
 )
+#: Colours and markers of rankings beside the main one, in the order in which they appear.
+_RANKED = (*COMPARED, "#A6004D", "#6B8E00", "#00606B", "#F0027F")
+_MARKERS = "o^sDvP*X<>"
 _DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.6)),
@@ -153,7 +156,7 @@ def need(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
 
 
 def ranking_styles(rankings: Sequence[str], main: str | None = None) -> dict[str, dict[str, Any]]:
-    """Give each ranking its colour and line style, the same in every figure of a run.
+    """Give each ranking its colour, marker and line style, the same in every figure of a run.
 
     Parameters
     ----------
@@ -165,33 +168,24 @@ def ranking_styles(rankings: Sequence[str], main: str | None = None) -> dict[str
     Returns
     -------
     dict
-        Ranking → `color`, `linestyle`, `linewidth`, `zorder`. Rankings of one method share a
-        colour and differ in dashes; `main` alone is drawn bold in the main colour.
+        Ranking → `color`, `marker`, `linestyle`, `linewidth`, `zorder`. Each ranking has a colour
+        of its own, and where these are used up a dash; `main` alone is drawn bold, in the main
+        colour and below the others, which it would hide where they coincide.
     """
     attributions = [name for name in rankings if name not in CONTROLS]
     main = main if main in rankings else next(iter(attributions), None)
-    colours: dict[str, str] = {}
-    used: dict[str, int] = {}
-    if main is not None:
-        colours[main.split("/")[0]] = PALETTE["main"]
-        used[main.split("/")[0]] = 1
+    beside = [name for name in attributions if name != main]
     styles: dict[str, dict[str, Any]] = {}
-    for name in rankings:
-        method = name.split("/")[0]
+    for place, name in enumerate(rankings):
+        style: dict[str, Any] = {"linestyle": "-", "linewidth": 1.6, "zorder": 3}
         if name in CONTROLS:
-            dash = _DASHES[1] if "_" in name else "-"  # a finer kind of the control before it
-            style = {"color": PALETTE[name], "linestyle": dash, "linewidth": 1.6, "zorder": 2.5}
+            style |= {"color": PALETTE[name], "zorder": 2.9}
+            if "_" in name:  # a finer kind of the control before it
+                style["linestyle"] = _DASHES[1]
         elif name == main:
-            style = {"color": PALETTE["main"], "linestyle": "-", "linewidth": 2.8, "zorder": 4}
+            style |= {"color": PALETTE["main"], "linewidth": 2.8, "zorder": 2.8}
         else:
-            others = [m for m in colours if main is None or m != main.split("/")[0]]
-            place = others.index(method) if method in others else len(others)
-            colour = colours.setdefault(method, COMPARED[place % len(COMPARED)])
-            nth = used.get(method, 0)
-            used[method] = nth + 1
-            # Methods that must share a colour differ in dashes as well.
-            shared = 0 if method == (main or "").split("/")[0] else place // len(COMPARED)
-            dash = _DASHES[(nth + shared) % len(_DASHES)]
-            style = {"color": colour, "linestyle": dash, "linewidth": 1.6, "zorder": 3}
-        styles[name] = style
+            again, nth = divmod(beside.index(name), len(_RANKED))
+            style |= {"color": _RANKED[nth], "linestyle": _DASHES[again % len(_DASHES)]}
+        styles[name] = {**style, "marker": _MARKERS[place % len(_MARKERS)]}
     return styles

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -19,7 +20,14 @@ from gradgene.plotting.palette import (
     ranking_styles,
     styled,
 )
-from gradgene.plotting.pruning_lines import chance_line, name_lines, pruning_lines, ratio_axis
+from gradgene.plotting.pruning_lines import (
+    MARKER_SIZE,
+    band_handles,
+    chance_line,
+    name_lines,
+    pruning_lines,
+    ratio_axis,
+)
 
 __all__ = [
     "ARM_NAMES",
@@ -59,7 +67,8 @@ def pruning_curves(
         Rows of `curves.parquet`: `ranking, order, ratio, arm, metric, value`, and optionally
         `draw`, `ci_low`, `ci_high`, `rank_source`. Several draws of one ranking (`random`) become
         their mean with a band from the lowest to the highest draw. Intervals are drawn as bands:
-        all of them for up to four rankings, only the main one's and random's for more.
+        all of them for up to four rankings, only the main one's and random ones' for more; what they
+        are is said in the figure.
     order
         `lowest_first` or `highest_first`.
     arm, metric
@@ -91,7 +100,8 @@ def pruning_curves(
         chance_line(ax, chance)
     stretched = ratio_axis(ax, order, chosen, room=0.055)
     ax.set_title(title or _title(order, curves))
-    ax.set_xlabel(_axis(curves) + (_STRETCHED if stretched else ""))
+    bands = "; ".join(str(handle.get_label()) for handle in band_handles(chosen, styles))
+    ax.set_xlabel(_axis(curves) + (_STRETCHED if stretched else "") + (bands and f"\n{bands}"))
     ax.set_ylabel(METRIC_NAMES.get(metric, metric))
     name_lines(figure, ax, ends, styles)
     return figure
@@ -105,6 +115,7 @@ def pruning_grid(
     arms: Sequence[str] = ("input", "baseline"),
     *,
     main: str | None = None,
+    title: str | None = None,
 ) -> Figure:
     """Draw small multiples, a row for each metric and a column for each arm.
 
@@ -116,11 +127,13 @@ def pruning_grid(
         As for `pruning_curves`.
     metrics, arms
         Rows and columns; those of which nothing was measured are left out.
+    title
+        What stands before the order in words, such as the name of the data.
 
     Returns
     -------
     Figure
-        Panels of a row share their vertical axis. An arm has one true class, so its recall equals
+        Panels of a row share their vertical axis, which is 0 to 1 where all values are. An arm has one true class, so its recall equals
         its accuracy, and its precision is 1 wherever any of its cells is named right.
 
     Raises
@@ -142,15 +155,19 @@ def pruning_grid(
     for (metric, arm), chosen in panels.items():
         i, j = rows.index(metric), columns.index(arm)
         ends |= pruning_lines(axes[i, j], chosen, styles)
-        stretched = ratio_axis(axes[i, j], order, chosen, room=0.1)
+        stretched = ratio_axis(axes[i, j], order, chosen, room=0.09)
         if i == 0:
             axes[i, j].set_title(ARM_NAMES.get(arm, arm))
         if j == 0:
             axes[i, j].set_ylabel(METRIC_NAMES.get(metric, metric))
-    figure.suptitle(_title(order, curves), x=0.01, ha="left", fontweight="bold", fontsize=12)
+            if there.loc[there["metric"] == metric, "value"].dropna().between(0, 1).all():
+                axes[i, j].set_ylim(-0.03, 1.04)
+    named = _title(order, curves)
+    named = named if title is None else f"{title}: {named[:1].lower()}{named[1:]}"
+    figure.suptitle(named, x=0.01, ha="left", fontweight="bold", fontsize=12)
     for ax in axes[-1]:
         ax.set_xlabel(_axis(curves) + (_STRETCHED if stretched else ""))
-    _legend(figure, ends, styles)
+    _legend(figure, ends, styles, pd.concat(panels.values()))
     return figure
 
 
@@ -162,6 +179,7 @@ def pruning_orders(
     *,
     chance: float | None = None,
     main: str | None = None,
+    close_up: float | None = None,
 ) -> Figure:
     """Draw both orders of removal side by side, one line for each ranking in both.
 
@@ -169,6 +187,8 @@ def pruning_orders(
     ----------
     curves, arm, metric, chance, main
         As for `pruning_curves`; an order of which nothing was measured is left out.
+    close_up
+        A value of the metric: below, beside the legend, the first order again from there up.
 
     Returns
     -------
@@ -183,8 +203,11 @@ def pruning_orders(
     orders = [o for o in ORDER_NAMES if (curves["order"] == o).any()] or list(ORDER_NAMES)
     panels = {order: _one_curve_set(curves, order, arm, metric) for order in orders}
     styles = _styles_of(panels.values(), _marked(main, curves))
-    figure = blank_figure(5.2 * len(panels) + 0.4, 4.6)
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    rows = 1 if close_up is None else 2
+    figure = blank_figure(5.2 * len(panels) + 0.4, 4.6 if rows == 1 else 7.6)
+    grid = figure.add_gridspec(rows, len(panels))
+    axes = [figure.add_subplot(grid[0, 0])]
+    axes += [figure.add_subplot(grid[0, j], sharey=axes[0]) for j in range(1, len(panels))]
     ends: dict[str, Any] = {}
     for ax, (order, chosen) in zip(axes, panels.items(), strict=True):
         ends |= pruning_lines(ax, chosen, styles)
@@ -196,7 +219,22 @@ def pruning_orders(
     axes[0].set_ylabel(METRIC_NAMES.get(metric, metric))
     if len(panels) > 1 and _leaks(curves):
         figure.suptitle(LEAKING_TITLE.strip(" ()").capitalize(), fontweight="bold", fontsize=12)
-    _legend(figure, ends, styles)
+    everything = pd.concat(panels.values())
+    if close_up is None:
+        _legend(figure, ends, styles, everything)
+        return figure
+    order, chosen = next(iter(panels.items()))
+    ax = figure.add_subplot(grid[1, 0])
+    pruning_lines(ax, chosen, styles)
+    ratio_axis(ax, order, chosen, room=0.09)
+    highest = float(chosen.groupby(["ranking", "ratio"])["value"].mean().max())
+    ax.set_ylim(close_up, highest + 0.08 * (highest - close_up))
+    ax.set(xlabel=axes[0].get_xlabel(), ylabel=axes[0].get_ylabel())
+    ax.set_title(f"{_title(order, curves.iloc[:0])}, from {close_up:g} up")
+    cell = figure.add_subplot(grid[1, 1:]) if len(panels) > 1 else None
+    if cell is not None:
+        cell.set_axis_off()
+    _legend(figure, ends, styles, everything, cell)
     return figure
 
 
@@ -237,17 +275,29 @@ def _styles_of(panels: Iterable[pd.DataFrame], main: str | None) -> dict[str, di
     return ranking_styles(list(names), main)
 
 
-def _legend(figure: Figure, ends: dict[str, Any], styles: dict[str, dict[str, Any]]) -> None:
-    """One legend for all panels, under them, the main ranking first."""
+def _legend(
+    figure: Figure,
+    ends: dict[str, Any],
+    styles: dict[str, dict[str, Any]],
+    drawn: pd.DataFrame,
+    cell: Axes | None = None,
+) -> None:
+    """One legend for all panels, under them or in a free cell, the main ranking first."""
     order = sorted(ends, key=lambda name: -float(styles[name]["linewidth"]))
-    texts = [ends[name][2] for name in order]
+    lines = [Line2D([], [], markersize=MARKER_SIZE, **styles[name]) for name in order]
+    bands = band_handles(drawn, styles)
+    texts = [*(ends[name][2] for name in order), *(str(band.get_label()) for band in bands)]
+    handles: list[Any] = [*lines, *bands]
+    if cell is not None:
+        cell.legend(handles, texts, loc="center left", fontsize=10.5, handlelength=3.2)
+        return
     # In inches: a line, and about so much a letter at this size.
     wide = 0.65 + 0.075 * max(map(len, texts))
     figure.legend(
-        [Line2D([], [], marker="o", markersize=3.5, **styles[name]) for name in order],
+        handles,
         texts,
         loc="outside lower center",
-        ncols=max(1, min(len(order), int(figure.get_figwidth() / wide))),
+        ncols=max(1, min(len(texts), int(figure.get_figwidth() / wide))),
         fontsize=9.5,
         handlelength=3.2,
         columnspacing=1.2,

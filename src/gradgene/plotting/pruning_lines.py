@@ -10,16 +10,27 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from gradgene.plotting.palette import PALETTE
 
-__all__ = ["chance_line", "name_lines", "pruning_lines", "ratio_axis", "ratio_places", "spread"]
+__all__ = [
+    "MARKER_SIZE",
+    "band_handles",
+    "chance_line",
+    "name_lines",
+    "pruning_lines",
+    "ratio_axis",
+    "ratio_places",
+    "spread",
+]
 
 _Map = Callable[[np.ndarray], np.ndarray]
 
 #: Bands of more rankings than this would cover each other.
 MOST_BANDS = 4
+MARKER_SIZE = 4.5
 
 
 def pruning_lines(
@@ -27,14 +38,44 @@ def pruning_lines(
 ) -> dict[str, tuple[float, float, str]]:
     """Draw every ranking; give each one's last point and the name to write there."""
     rankings = list(dict.fromkeys(chosen["ranking"]))
+    banded = _banded(chosen, styles)
+    # Lines that coincide show their markers in turn.
+    turns = min(len(rankings), max(1, chosen["ratio"].nunique() // 4))
+    return {
+        name: _pruning_line(ax, name, chosen, styles[name], name in banded, (i % turns, turns))
+        for i, name in enumerate(rankings)
+    }
+
+
+def band_handles(chosen: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> list[Patch]:
+    """What the bands of these lines are, for a legend."""
+    said: dict[str, str] = {}
+    for name in _banded(chosen, styles):
+        low, _, text = _band(chosen[chosen["ranking"] == name])
+        if low is not None and low.notna().any():
+            said.setdefault(text, styles[name]["color"])
+    return [Patch(color=c, alpha=0.3, linewidth=0, label=text) for text, c in said.items()]
+
+
+def _banded(chosen: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> list[str]:
+    """The rankings that get a band: where there are many, those that are compared most."""
+    rankings = list(dict.fromkeys(chosen["ranking"]))
+    if len(rankings) <= MOST_BANDS:
+        return rankings
     bold = max(style["linewidth"] for style in styles.values())
-    ends = {}
-    for name in rankings:
-        # Where there are many, bands of those that are compared most.
-        few = len(rankings) <= MOST_BANDS
-        band = few or name == "random" or styles[name]["linewidth"] == bold
-        ends[name] = _pruning_line(ax, name, chosen, styles[name], band)
-    return ends
+    return [n for n in rankings if n.startswith("random") or styles[n]["linewidth"] == bold]
+
+
+def _band(rows: pd.DataFrame) -> tuple[pd.Series | None, pd.Series | None, str]:
+    """Lower and upper end of one ranking's band at each ratio, and what they are."""
+    by_ratio = rows.groupby("ratio")
+    if "draw" in rows and rows["draw"].nunique() > 1:
+        values = by_ratio["value"]
+        return values.min(), values.max(), "band: lowest to highest draw"
+    if {"ci_low", "ci_high"} <= set(rows.columns):
+        low, high = (by_ratio[c].mean().astype(float) for c in ("ci_low", "ci_high"))
+        return low, high, "band: 95 % interval over donors"
+    return None, None, ""
 
 
 def chance_line(ax: Axes, chance: float) -> None:
@@ -44,27 +85,29 @@ def chance_line(ax: Axes, chance: float) -> None:
         f"chance {chance:.2g}",
         (0, chance),
         xycoords=("axes fraction", "data"),
-        xytext=(4, 3),
+        xytext=(4, -3),
         textcoords="offset points",
+        va="top",
         fontsize=9,
         color=PALETTE["muted"],
     )
 
 
 def _pruning_line(
-    ax: Axes, name: str, curves: pd.DataFrame, style: dict[str, Any], band: bool
+    ax: Axes,
+    name: str,
+    curves: pd.DataFrame,
+    style: dict[str, Any],
+    band: bool,
+    marked: tuple[int, int],
 ) -> tuple[float, float, str]:
     """Draw one ranking's line and band; give its last point and the name to write there."""
     rows = curves[curves["ranking"] == name]
-    by_ratio = rows.groupby("ratio")
-    middle = by_ratio["value"].mean()
+    middle = rows.groupby("ratio")["value"].mean()
     draws = rows["draw"].nunique() if "draw" in rows else 1
-    ax.plot(middle.index, middle, marker="o", markersize=3.5, gid=f"ranking:{name}", **style)
-    low = high = None
-    if draws > 1:
-        low, high = by_ratio["value"].min(), by_ratio["value"].max()
-    elif {"ci_low", "ci_high"} <= set(rows.columns):
-        low, high = (by_ratio[c].mean().astype(float) for c in ("ci_low", "ci_high"))
+    places, gid = middle.index, f"ranking:{name}"
+    ax.plot(places, middle, markersize=MARKER_SIZE, markevery=marked, gid=gid, **style)
+    low, high, _ = _band(rows)
     if band and low is not None and high is not None and low.notna().any():
         ax.fill_between(
             middle.index, low, high, color=style["color"], alpha=0.13, linewidth=0, zorder=1.5
@@ -85,7 +128,7 @@ def ratio_axis(ax: Axes, order: str, chosen: pd.DataFrame, room: float) -> bool:
     width = float(places[-1] - places[0]) or 1.0
     margins = np.array([places[0] - 0.03 * width, places[-1] + 0.03 * width])
     ax.set_xlim(*(float(x) for x in back(margins)))
-    shown = _apart(places, order, room * width)
+    shown = _apart(places, order == "highest_first" and stretched, room * width)
     ax.xaxis.set_major_locator(FixedLocator([float(ratios[i]) for i in shown]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.3g}"))
@@ -101,7 +144,7 @@ def ratio_places(ratios: np.ndarray, order: str, room: float) -> tuple[np.ndarra
     there, _, stretched = _scale(ratios, order)
     places = there(ratios)
     places = (places - places[0]) / (float(places[-1] - places[0]) or 1.0)
-    return places, _apart(places, order, room), stretched
+    return places, _apart(places, order == "highest_first" and stretched, room), stretched
 
 
 def _scale(ratios: np.ndarray, order: str) -> tuple[_Map, _Map, bool]:
@@ -116,10 +159,10 @@ def _scale(ratios: np.ndarray, order: str) -> tuple[_Map, _Map, bool]:
     return _log_removed, _from_log_removed, True
 
 
-def _apart(places: np.ndarray, order: str, room: float) -> list[int]:
-    """Those of rising places that are at least `room` apart, beginning where it matters."""
+def _apart(places: np.ndarray, forward: bool, room: float) -> list[int]:
+    """Those of rising places that are at least `room` apart, from the first or the last on."""
     shown: list[int] = []
-    for i in range(len(places))[:: -1 if order == "lowest_first" else 1]:
+    for i in range(len(places))[:: 1 if forward else -1]:
         if not shown or abs(places[i] - places[shown[-1]]) >= room:
             shown.append(i)
     return sorted(shown)

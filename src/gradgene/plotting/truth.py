@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gradgene.errors import OutputError
-from gradgene.plotting.palette import CONTROLS, PALETTE, blank_figure, need, styled
+from gradgene.plotting.palette import COMPARED, CONTROLS, PALETTE, blank_figure, need, styled
 
 __all__ = ["truth_by_arm", "truth_overview"]
 
@@ -19,6 +19,8 @@ PANELS = (
     ("xor_recall", "Learnt XOR genes", "Recall at k"),
     ("decoys_top10", "Always-on decoys", "In the top 10"),
 )
+#: The colour of published importances.
+PUBLISHED = COMPARED[1]
 #: Arms in words, short enough for a title.
 ARM_NAMES = {"cell_state": "matched cell"}
 
@@ -37,6 +39,7 @@ def truth_overview(rankings: pd.DataFrame) -> Figure:
     -------
     Figure
         Small dots are seeds, bars their median; dashed lines are DEG's medians, dotted chance.
+        Published rankings ("…/paper_…") have a colour of their own.
 
     Raises
     ------
@@ -62,9 +65,13 @@ def truth_overview(rankings: pd.DataFrame) -> Figure:
     axes[0].set_yticks(range(len(names)), names, parse_math=False)
     axes[0].set_ylim(-0.6, len(names) - 0.4)
     ink = PALETTE["ink"]
+    published = [
+        Line2D([], [], color=PUBLISHED, marker="o", markersize=4, linestyle="", label="published")
+    ] * any("/paper_" in name for name in names)
     handles = [
         Line2D([], [], color=PALETTE["deg"], linestyle="--", label="DEG"),
         Line2D([], [], color=PALETTE["random"], linestyle=":", label="chance"),
+        *published,
         Line2D([], [], color=ink, marker="|", markersize=11, linestyle="", label="median"),
         Line2D([], [], color=ink, marker="o", markersize=4, linestyle="", label="seed"),
     ]
@@ -131,7 +138,13 @@ def truth_by_arm(summary: pd.DataFrame) -> Figure:
                label="magnitude"),
         Line2D([], [], color=PALETTE["deg"], linestyle="--", label="DEG"),
     ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles),
+        title="lines: lowest to highest seed; an empty cell: not defined there, or not run",
+        title_fontsize=9,
+    )
     return figure
 
 
@@ -184,6 +197,7 @@ def _dots(ax: Axes, rankings: pd.DataFrame, place: dict[str, int], column: str) 
     for name, rows in rankings.groupby("ranking"):
         method, known = str(rows["method"].iloc[0]), rows[column].dropna()
         colour = PALETTE[method] if method in CONTROLS else PALETTE["main"]
+        colour = PUBLISHED if "/paper_" in str(name) else colour
         y = place[str(name)]
         ax.scatter(known, [y] * len(known), s=16, color=colour, alpha=0.75, zorder=3, linewidth=0)
         if len(known):
