@@ -35,11 +35,9 @@ __all__ = ["RANKING", "Truth", "read_truth", "summary_of"]
 #: What names a ranking over seeds.
 RANKING = ["arm", "method", "importance", "ranking", "default"]
 SEED = ["cells_seed", "model_seed"]
-<<<<<<< HEAD
 #: Figures whose spread over seeds is told: between 0 and 1, and others.
 SHARES = ("auprc", "auprc_all", "recall", "xor_recall")
 COUNTS = ("xor_rank", "decoys_top10", "batch_top10")
-=======
 #: What the published study ranks by: arm and ranking.
 PUBLISHED = (
     (MAIN_ARM, "grad_x_delta/paper_geometric"),
@@ -48,7 +46,6 @@ PUBLISHED = (
 )
 #: `grad_x_delta` once more.
 SAME = ("captum_deeplift",)
->>>>>>> pictures
 
 
 @dataclass(frozen=True)
