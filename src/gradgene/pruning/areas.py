@@ -132,9 +132,12 @@ def _under(wide: pd.DataFrame) -> pd.Series:
 
 def _with_whole_panel(frame: pd.DataFrame) -> pd.DataFrame:
     """The points and, where there are random weights, a level line of these on the whole panel."""
-    null = frame[frame["ranking"].str.endswith(RANDOM_WEIGHTS) & (frame["ratio"] == 0)]
+    null: pd.DataFrame = frame[
+        frame["ranking"].str.endswith(RANDOM_WEIGHTS) & (frame["ratio"] == 0)
+    ]
     if null.empty:
         return frame
     whole = null[null["ranking"] == null["ranking"].iloc[0]].assign(ranking=WHOLE_PANEL)
     level = whole.drop(columns="ratio").merge(frame[["ratio"]].drop_duplicates(), how="cross")
-    return pd.concat([frame, level], ignore_index=True)
+    joined: pd.DataFrame = pd.concat([frame, level], ignore_index=True)
+    return joined

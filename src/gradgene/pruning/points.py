@@ -165,13 +165,13 @@ def _intervals(
     for metric, side in SIDES.items():
         if not np.isnan(intervals.get(("both", metric), (0.0,))[0]):
             continue
-        sides = [
+        of_input, of_baseline = (
             np.array(
                 [found[arm, side.metric] for found in of_donors if (arm, side.metric) in found]
             )
             for arm in ("input", "baseline")
-        ]
-        low, high = side_interval(*sides, side.weight)
+        )
+        low, high = side_interval(of_input, of_baseline, side.weight)
         if np.isfinite(low):
-            intervals["both", metric] = (low, high, sum(map(len, sides)))
+            intervals["both", metric] = (low, high, len(of_input) + len(of_baseline))
     return intervals
