@@ -101,6 +101,8 @@ class Forked:
 
 def _run(words: list[str], environment: dict[str, str], folder: str, outputs: list[str]) -> None:
     """In the new process: be the program."""
+    from lightning.pytorch.utilities import rank_zero_only
+
     from gradgene.lit import distributed
 
     os.environ.clear()
@@ -112,7 +114,9 @@ def _run(words: list[str], environment: dict[str, str], folder: str, outputs: li
         os.close(file)
     sys.stdout, sys.stderr = (open(n, "w", 1, "utf-8", closefd=False) for n in (1, 2))  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What is read from the environment when it is imported.
     distributed.PARENT = os.getppid()
+    rank_zero_only.rank = int(environment.get("RANK", 0))  # type: ignore[attr-defined]
     if words[0] == "-m":
         sys.argv = words[1:]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)

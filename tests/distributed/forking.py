@@ -7,6 +7,7 @@ Importing takes longer than all that the tests do in them. Lightning finds in th
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import traceback
 from collections.abc import Callable
@@ -34,7 +35,11 @@ def run_ranks(n: int, *words: object) -> str:
 
 
 def _ended(programs: list[Forked]) -> str:
-    codes = [program.wait() for program in programs]
+    try:
+        codes = [program.wait() for program in programs]
+    finally:  # where one hangs, so may the others
+        for program in programs:
+            program.end(signal.SIGKILL)
     assert codes == [0] * len(programs), (codes, [program.error[-3000:] for program in programs])
     return "".join(program.said for program in programs)
 
