@@ -17,7 +17,8 @@ from gradgene.checkpoints import load_checkpoint
 from gradgene.commands.main import main
 from gradgene.store import read_pair_scores
 from tests.distributed.forking import run_ranks
-from tests.distributed.test_two_processes import PATIENCE_S, environment
+from tests.distributed.test_two_processes import environment
+from tests.forked import PATIENCE_S
 from tests.integration.tiny import progress, read, words, write_cells
 
 pytestmark = pytest.mark.slow

@@ -21,7 +21,8 @@ from gradgene.commands.company import Company
 from gradgene.commands.main import main
 from gradgene.commands.prune_progress import Share
 from tests.distributed.forking import run_ranks
-from tests.distributed.test_two_processes import PATIENCE_S, environment, run
+from tests.distributed.test_two_processes import environment, run
+from tests.forked import PATIENCE_S
 from tests.integration.tiny import QUICK, contents, progress, read, words, write_cells
 
 pytestmark = pytest.mark.slow
