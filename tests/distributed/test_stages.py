@@ -57,7 +57,8 @@ def line(command: str, cells: Path, folder: Path, *more: str) -> list[str]:
 
 def unpruned(studied: Path, folder: Path) -> Path:
     """A copy of a run that has yet to be pruned."""
-    shutil.copytree(studied, folder, ignore=shutil.ignore_patterns("pruning"))
+    made = shutil.ignore_patterns("curves*.parquet", "summary.parquet")
+    shutil.copytree(studied, folder, ignore=made)
     stages = (studied / "progress.jsonl").read_text().splitlines(keepends=True)
     kept = [stage for stage in stages if json.loads(stage)["stage"] in ("train", "attribute")]
     (folder / "progress.jsonl").write_text("".join(kept))
