@@ -10,7 +10,8 @@ INSTALLED_RAY := $(VENV_RAY)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread a worker: two workers on two cores do not wait for each other.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# Files in the order of tests/conftest.py, the slow ones first.
+PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-fast test-ray lint format clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -54,6 +55,14 @@ def environment_as_before() -> Iterator[None]:
     os.environ.update(before)
 
 
+@pytest.fixture(scope="module")
+def small_heap() -> Iterator[None]:
+    """What is there already is no garbage: looking through it takes most of `gc.collect`."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def stage_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stage cache of this test alone, also for processes it starts; made when it is used."""
@@ -69,6 +78,12 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no {folder}: set GRADGENE_SHARED to the folder with data and fixtures")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: at the end no worker waits for another that has one of them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

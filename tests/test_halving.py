@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from gradgene.halving import TokenLimit, TooLargeError, in_halves, limit_of, out_of_memory, tried
 
+pytestmark = pytest.mark.usefixtures("small_heap")
+
 
 def raised_by_torch() -> BaseException:
     """What the allocator of this machine says of two exabytes."""

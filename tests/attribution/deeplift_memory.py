@@ -1,10 +1,12 @@
 """Print what `DeepLift` needs at its peak, in MB above what is resident before.
 
-Run in a process of its own: `python deeplift_memory.py GENES [LAYERS]`.
+Run in a process of its own: `python deeplift_memory.py GENESxLAYERS …`. Each size has a process of
+its own again, forked once everything is imported and nothing else is done.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -56,5 +58,9 @@ def status_mb(name: str) -> float:
 
 
 if __name__ == "__main__":
-    n_layers = int(sys.argv[2]) if len(sys.argv) > 2 else 2
-    print(f"{peak_mb(int(sys.argv[1]), n_layers):.1f}")
+    for size in sys.argv[1:]:
+        process = os.fork()
+        if process == 0:
+            print(f"{peak_mb(*map(int, size.split('x'))):.1f}", flush=True)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0

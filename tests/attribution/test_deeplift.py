@@ -369,29 +369,35 @@ class TestRecomputation:
         assert frozen == ["blocks.1.lin1.weight"]
 
     @pytest.mark.slow
-    def test_memory_grows_with_length_and_not_with_its_square(self) -> None:
+    def test_memory_grows_with_length_and_not_with_its_square(
+        self, peaks_mb: dict[tuple[int, int], float]
+    ) -> None:
         """All weights of a layer at 1,760 and 3,520 positions would take 99 and 397 MB."""
-        short, long = (peak_mb(n_genes, n_layers=2) for n_genes in (1600, 3200))
+        short, long = peaks_mb[1600, 2], peaks_mb[3200, 2]
         assert 5 < short < 99
         assert long / short < 2.6
 
     @pytest.mark.slow
-    def test_more_layers_cost_what_they_are_given_and_not_their_workings(self) -> None:
+    def test_more_layers_cost_what_they_are_given_and_not_their_workings(
+        self, peaks_mb: dict[tuple[int, int], float]
+    ) -> None:
         """A block's workings are 40 times its input; what six blocks keep is 2 inputs each."""
-        few, many = (peak_mb(1600, n_layers) for n_layers in (2, 8))
+        few, many = peaks_mb[1600, 2], peaks_mb[1600, 8]
         input_mb = 1763 * 64 * 4 / 2**20
         # Twice that for what the allocator does not give back.
         assert many - few < 6 * 2 * input_mb * 2 + 5
 
 
-def peak_mb(n_genes: int, n_layers: int) -> float:
-    """`deeplift_memory.py` in a fresh process."""
+@pytest.fixture(scope="module")
+def peaks_mb() -> dict[tuple[int, int], float]:
+    """What `deeplift_memory.py` finds of models of (genes, layers)."""
     if not Path("/proc/self/status").exists():
         pytest.skip("the peak is read from /proc")
+    sizes = [(1600, 2), (3200, 2), (1600, 8)]
     program = Path(__file__).with_name("deeplift_memory.py")
-    return float(
-        subprocess.check_output([sys.executable, str(program), str(n_genes), str(n_layers)])
-    )
+    words = [f"{n_genes}x{n_layers}" for n_genes, n_layers in sizes]
+    said = subprocess.check_output([sys.executable, str(program), *words], text=True)
+    return dict(zip(sizes, map(float, said.split()), strict=True))
 
 
 class NoModule(nn.Module):

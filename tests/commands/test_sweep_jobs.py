@@ -248,7 +248,9 @@ def test_jobs_in_other_processes_end_alike(sweep, conf, launcher):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_a_job_that_is_killed_is_told(sweep, conf, launcher):
+def test_a_job_that_is_killed_is_told(sweep, conf, monkeypatch, launcher):
+    # A quarter of a minute to look for the results of a job that has ended without any.
+    monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 1)
     more = ("hydra.launcher.n_jobs=2",) if launcher == "joblib" else ()
     code, out, err = sweep("study.seed=5,3", f"hydra/launcher={launcher}", *more)
     assert code == 1 and "1 of 2 jobs done, 1 failed" in out

@@ -16,7 +16,9 @@ import torch
 from gradgene.checkpoints import load_checkpoint
 from gradgene.commands.main import main
 from gradgene.store import read_pair_scores
-from tests.distributed.test_two_processes import PATIENCE_S, environment, run
+from tests.distributed.forking import run_ranks
+from tests.distributed.test_two_processes import environment
+from tests.forked import PATIENCE_S
 from tests.integration.tiny import progress, read, words, write_cells
 
 pytestmark = pytest.mark.slow
@@ -103,7 +105,7 @@ def test_two_processes_give_the_tables_of_one(
     cells: Path, trained: Path, alone: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    said = run("-m", "gradgene", *line(cells, folder, trained, "trainer=ddp_cpu"))
+    said = run_ranks(2, *line(cells, folder, trained, "trainer=ddp_cpu"))
     assert said.count("deeplift: 11 pairs of test cells") == 1
     assert [stage["stage"] for stage in progress(folder)] == ["attribute"]
     assert_same_tables(alone, folder)
@@ -142,7 +144,7 @@ def test_an_error_in_one_process_ends_both_with_one_line(
     skip = line(
         cells, folder, tmp_path / "bad.ckpt", "trainer=ddp_cpu", "attribution.on_error=skip"
     )
-    run("-m", "gradgene", *skip)
+    run_ranks(2, *skip)
     left_out = read(folder, "attributions/skipped_pairs")
     of_test = left_out[(left_out["split"] == "test") & (left_out["method"] == "deeplift")]
     assert of_test["pair"].tolist() == sorted(shown.loc[shown["gene"] == gene, "pair"].unique())
@@ -164,6 +166,6 @@ def test_killed_and_given_again(cells: Path, trained: Path, alone: Path, tmp_pat
     assert process.returncode == -signal.SIGKILL, said
     assert not (folder / "progress.jsonl").exists(), "too late for the test"
     assert any(kept.rglob("rank-1.safetensors"))
-    run("-m", "gradgene", *command)
+    run_ranks(2, *command)
     assert_same_tables(alone, folder)
     assert_close(scores(folder), scores(alone), 1e-6)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.distributed.test_two_processes import run
+from tests.distributed.forking import run_program
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ RUNS = [("auto", 2), ("as_served", 2), ("auto", 3)]
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what the processes of all runs wrote."""
     folder = tmp_path_factory.mktemp("predicting")
-    run(PROGRAM, folder, "auto:1", *(f"{sampler}:{n}" for sampler, n in RUNS))
+    run_program(PROGRAM, folder, "auto:1", *(f"{sampler}:{n}" for sampler, n in RUNS))
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -14,11 +15,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from gradgene.checkpoints import load_checkpoint
 from gradgene.commands import prune_progress
 from gradgene.commands.company import Company
 from gradgene.commands.main import main
 from gradgene.commands.prune_progress import Share
-from tests.distributed.test_two_processes import PATIENCE_S, environment, run
+from tests.distributed.forking import run_ranks
+from tests.distributed.test_two_processes import environment, run
+from tests.forked import PATIENCE_S
 from tests.integration.tiny import QUICK, contents, progress, read, words, write_cells
 
 pytestmark = pytest.mark.slow
@@ -52,10 +56,12 @@ def line(command: str, cells: Path, folder: Path, *more: str) -> list[str]:
 
 
 def unpruned(studied: Path, folder: Path) -> Path:
-    """A copy of the study that has yet to be pruned."""
-    shutil.copytree(studied, folder)
-    file = folder / "progress.jsonl"
-    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    """A copy of a run that has yet to be pruned."""
+    made = shutil.ignore_patterns("curves*.parquet", "summary.parquet")
+    shutil.copytree(studied, folder, ignore=made)
+    stages = (studied / "progress.jsonl").read_text().splitlines(keepends=True)
+    kept = [stage for stage in stages if json.loads(stage)["stage"] in ("train", "attribute")]
+    (folder / "progress.jsonl").write_text("".join(kept))
     return folder
 
 
@@ -89,14 +95,18 @@ def started(command: list[object], **more: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_study_in_two_processes_leaves_one_run(cells: Path, studied: Path) -> None:
+def test_a_study_in_two_processes_leaves_one_run(
+    cells: Path, studied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert [stage["stage"] for stage in progress(studied)] == STAGES
     assert (studied / "report.html").is_file()
     left = {f.name for f in studied.rglob("*") if f.name.startswith(".") or f.suffix == ".tmp"}
     assert not left
+    assert len((studied / "training.csv").read_text().splitlines()) == 1 + 2
+    assert load_checkpoint(studied).model is not None
     before = progress(studied)
-    said = run("-m", "gradgene", *line("study", cells, studied))
-    assert said.count("done before, skipped") == 4
+    assert main(line("study", cells, studied)) == 0  # there is nothing to start others for
+    assert capsys.readouterr().out.count("done before, skipped") == 4
     assert progress(studied) == before
 
 
@@ -114,7 +124,7 @@ def test_pairs_by_their_own_scores_and_models_trained_again(
     one, two = unpruned(studied, tmp_path / "one"), unpruned(studied, tmp_path / "two")
     by_pair = ("pruning.rank_source=per_pair",)
     assert alone(line("prune", cells, one, *by_pair)) == 0
-    said = run("-m", "gradgene", *line("prune", cells, two, *by_pair, "pruning.retrain=[0.5]"))
+    said = run_ranks(2, *line("prune", cells, two, *by_pair, "pruning.retrain=[0.5]"))
     assert said.count("retraining 1 of 2") == said.count("retraining 2 of 2") == 1
     found = pruned(two)
     assert {name: found[name] for name in pruned(one)} == pruned(one)
@@ -126,12 +136,12 @@ def test_pairs_by_their_own_scores_and_models_trained_again(
 def test_more_processes_than_pieces(
     cells: Path, studied: Path, tmp_path: Path, alone: Callable[[list[str]], int]
 ) -> None:
-    one, three = tmp_path / "one", tmp_path / "three"
+    three = tmp_path / "three"
     more = ("trainer.devices=3", f"checkpoint.path={best(studied)}", "pruning.batch_tokens=8192")
-    run("-m", "gradgene", *line("attribute", cells, three, *more))
-    shutil.copytree(three, one)
+    for command in ("attribute", "prune"):
+        run_ranks(3, *line(command, cells, three, *more))
+    one = unpruned(three, tmp_path / "one")
     assert alone(line("prune", cells, one, *more)) == 0
-    run("-m", "gradgene", *line("prune", cells, three, *more))
     assert pruned(one) == pruned(three)
 
 
@@ -178,7 +188,8 @@ class _Lazily:
         yield from self.share(self.pieces)
 
 
-@pytest.mark.parametrize(("rank", "kind", "code"), [(0, "user", 2), (1, "user", 2), (1, "bug", 1)])
+# That of a user in another process: test_attributing.
+@pytest.mark.parametrize(("rank", "kind", "code"), [(0, "user", 2), (1, "bug", 1)])
 def test_a_failure_ends_all_with_its_exit_code(
     rank: int, kind: str, code: int, cells: Path, studied: Path, tmp_path: Path
 ) -> None:
@@ -209,7 +220,7 @@ def test_ctrl_c_ends_all(cells: Path, tmp_path: Path) -> None:
 
 
 def test_torchrun(cells: Path, studied: Path, tmp_path: Path) -> None:
-    """Processes that somebody else has started, twice: the second time there is nothing to do."""
+    """Processes that somebody else has started; the second time there is nothing to do."""
     folder = tmp_path / "run"
     more = (f"checkpoint.path={best(studied)}", "attribution.batch_tokens=auto")
     words_of = line("attribute", cells, folder, *more)
@@ -218,7 +229,7 @@ def test_torchrun(cells: Path, studied: Path, tmp_path: Path) -> None:
     assert said.count("deeplift: 6 pairs of test cells") == 1
     assert said.count("MB are free to each of 2 processes") == 1
     assert [stage["stage"] for stage in progress(folder)] == ["attribute"]
-    assert "done before, skipped" in run(*torchrun, "-m", "gradgene", *words_of)
+    assert "done before, skipped" in run_ranks(2, *words_of)
 
 
 def test_a_sweep_of_processes_that_python_starts(

@@ -15,15 +15,16 @@ import pytest
 
 from gradgene.checkpoints import load_checkpoint
 from gradgene.commands.main import main
+from tests.conftest import REPOSITORY
+from tests.distributed.forking import run_program
+from tests.forked import PATIENCE_S
 from tests.integration.test_pretrain import history, line
-from tests.integration.tiny import progress, words, write_cells
+from tests.integration.tiny import progress
 from tests.planted import make_adata
 
 pytestmark = pytest.mark.slow
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("processes.py")
-PATIENCE_S = 300
 N_CELLS = 203  # shared by no number of processes or cells of a batch
 
 
@@ -58,7 +59,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what the processes of all runs wrote."""
     folder = tmp_path_factory.mktemp("processes")
-    run(PROGRAM, cells, folder)
+    run_program(PROGRAM, cells, folder)
     return folder
 
 
@@ -118,22 +119,12 @@ def test_pretraining_in_two_processes_leaves_one_run(cells: Path, tmp_path: Path
     assert not list(folder.rglob("*.tmp"))
 
 
-def test_training_a_study_in_two_processes(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    file = write_cells(tmp_path / "cells.h5ad")
-    said = run("-m", "gradgene", "train", *words(file, folder, "trainer=ddp_cpu"))
-    assert said.count("held-out cells: balanced accuracy") == 1
-    assert [stage["stage"] for stage in progress(folder)] == ["train"]
-    assert len((folder / "training.csv").read_text().splitlines()) == 1 + 2
-    assert load_checkpoint(folder).model is not None
-
-
 def test_a_model_shared_out_is_the_whole_model() -> None:
     """FSDP with the settings of trainer=fsdp; through Lightning it needs GPUs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    run(PROGRAM.with_name("sharding.py"), port)
+    run_program(PROGRAM.with_name("sharding.py"), port)
 
 
 def test_a_sweep_is_for_one_process(

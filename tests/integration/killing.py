@@ -1,9 +1,9 @@
 """Kill a command again and again, and then let it finish; run as a program.
 
-`python killing.py TIMES WHOLE KILLED`, the command lines as JSON: WHOLE is run here, undisturbed.
-KILLED is run once for the time it takes, then from the beginning, started TIMES times and killed
-with SIGKILL at a random moment of that time, and at last left alone. Each run of it is a process of
-its own, forked with everything imported, because importing takes longer than all the work.
+`python killing.py TIMES WHOLE KILLED`, the command lines as JSON: WHOLE is run undisturbed, for its
+results and the time it takes. KILLED, which does the same in another folder, is started TIMES times
+and killed with SIGKILL at a random moment of that time, and at last left alone. Each run is a
+process of its own, forked with everything imported: importing takes longer than all the work.
 """
 
 from __future__ import annotations
@@ -46,14 +46,12 @@ def kill_often(times: int, whole: list[str], killed: list[str]) -> dict[str, flo
     One in four is killed at any moment, the others while they attribute: that is shorter than
     reading settings and cells.
     """
-    assert main(whole) == 0
-    folder = Path(next(w.partition("=")[2] for w in killed if w.startswith("paths.output_dir=")))
-    process, began = started(killed), time.monotonic()
-    wait_for_plan(process, folder)
+    process, began = started(whole), time.monotonic()
+    wait_for_plan(process, folder_of(whole))
     planned_s = time.monotonic() - began
     assert ended(process) == 0
     taken_s = time.monotonic() - began
-    shutil.rmtree(folder)
+    folder = folder_of(killed)
     kept = folder / "attributions" / ".progress"
     chosen, found = random.Random(SEED), {"killed": 0, "with_progress": 0, "taken_s": taken_s}
     while found["killed"] < times:
@@ -71,6 +69,11 @@ def kill_often(times: int, whole: list[str], killed: list[str]) -> dict[str, flo
             shutil.rmtree(folder)
     assert ended(started(killed)) == 0
     return found
+
+
+def folder_of(line: list[str]) -> Path:
+    """Where a line writes."""
+    return Path(next(w.partition("=")[2] for w in line if w.startswith("paths.output_dir=")))
 
 
 def wait_for_plan(process: int, folder: Path) -> None:

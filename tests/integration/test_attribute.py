@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import re
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +16,9 @@ from gradgene.checkpoints import load_checkpoint
 from gradgene.commands.main import main
 from gradgene.genes import default_importance
 from gradgene.store import read_pair_scores
+from tests.forked import Forked
 from tests.integration.tiny import contents, progress, read, words
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 TABLES = ("genes", "pairs", "examples", "rankings", "donors", "plan", "strata")
 #: Many small batches, kept one by one.
 PIECEMEAL = ("attribution.batch_tokens=60", "attribution.keep_every_s=0")
@@ -232,64 +227,23 @@ def test_no_pair_has_finite_scores(
 
 
 @pytest.mark.slow
-def test_killed_and_given_again(
-    cells_file: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The command itself, a few times; tests/integration/killing.py does it often."""
-    monkeypatch.setenv("GRADGENE_CACHE", "")  # which has what was done as a whole
-    more = (*PIECEMEAL, "attribution.save=pairs", "study.compare=[gradient_shap]")
-    assert main(line(cells_file, tmp_path / "whole", trained, *more)) == 0
-    expected = results(tmp_path / "whole")
-    command = line(cells_file, tmp_path / "killed", trained, *more)
-    chosen = random.Random(5)
-    attributions = tmp_path / "killed" / "attributions"
-    in_the_middle = 0
-    for _ in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gradgene", *command],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-        )
-        try:
-            until = time.monotonic() + 120
-            while not (attributions / "plan.json").is_file() and process.poll() is None:
-                assert time.monotonic() < until
-                time.sleep(0.005)
-            time.sleep(chosen.uniform(0, 0.5))
-            in_the_middle += process.poll() is None
-        finally:
-            process.kill()
-            process.wait()
-    assert in_the_middle, "all came too late"
-    assert main(command) == 0
-    assert results(tmp_path / "killed") == expected
-    assert [stage["stage"] for stage in progress(tmp_path / "killed")] == ["attribute"]
-
-
-@pytest.mark.slow
-def test_killed_twenty_times(cells_file: Path, trained: Path, tmp_path: Path) -> None:
-    """Twenty commands in twenty processes, each killed at another moment.
-
-    Forked with everything imported, because starting Python takes longer than all the work.
-    """
-    more = (*PIECEMEAL, "study.compare=[gradient_shap,random]", "pairs.max_pairs=41")
+def test_killed_again_and_again(cells_file: Path, trained: Path, tmp_path: Path) -> None:
+    """Eight commands in eight processes, each killed at another moment."""
+    more = (
+        *(*PIECEMEAL, "attribution.save=pairs"),
+        *("study.compare=[gradient_shap,random]", "pairs.max_pairs=41"),
+    )
     command = line(cells_file, tmp_path / "killed", trained, *more)
     whole = line(cells_file, tmp_path / "whole", trained, *more)
     program = Path(__file__).with_name("killing.py")
-    done = subprocess.run(
-        [sys.executable, str(program), "20", json.dumps(whole), json.dumps(command)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["killed"] == 20
-    assert said["with_progress"] >= 5, said  # 12 and more where nothing else runs
+    done = Forked(program, 8, json.dumps(whole), json.dumps(command))
+    assert done.wait(900) == 0, done.error[-3000:]
+    said = json.loads(done.said.splitlines()[-1])
+    assert said["killed"] == 8
+    assert said["with_progress"] >= 2, said  # 5 and more where nothing else runs
     ours, theirs = results(tmp_path / "whole"), results(tmp_path / "killed")
     assert set(ours) == set(theirs)
     for name in ours:
         assert ours[name] == theirs[name], name
     assert not (tmp_path / "killed" / "attributions" / ".progress").exists()
+    assert [stage["stage"] for stage in progress(tmp_path / "killed")] == ["attribute"]

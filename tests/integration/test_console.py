@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import pty
 import re
-import subprocess
-import sys
+import select
 
 import pytest
 
 from gradgene.commands.main import main
+from tests.forked import Forked
 from tests.integration.tiny import QUICK, words
 
 #: Codes of colours; bold and the cursor's ways are others.
@@ -35,24 +35,17 @@ def test_a_terminal_gets_bars_and_no_colours_where_none_are_wanted(cells_file, t
     line = words(cells_file, tmp_path / "run", *QUICK)
     environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "CI")}
     wanted = {"TERM": "xterm-256color", "COLUMNS": "120"} | ({"NO_COLOR": "1"} if no_color else {})
-    with subprocess.Popen(
-        [sys.executable, "-m", "gradgene", "train", *line],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment | wanted,
-    ) as process:
-        os.close(theirs)
-        said = b""
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # the other end is closed
-                break
-            said += piece
-            if not piece:
-                break
+    process = Forked(
+        *("-m", "gradgene", "train", *line),
+        environment=environment | wanted,
+        terminal=os.ttyname(theirs),
+    )
+    said = b""
+    while process.code is None or select.select([ours], [], [], 0)[0]:
+        if select.select([ours], [], [], 0.05)[0]:
+            said += os.read(ours, 65536)
+    os.close(theirs)
     os.close(ours)
-    assert process.returncode == 0, said
+    assert process.code == 0, said
     assert b"Epoch 1/1" in said and "━".encode() in said and b"held-out cells" in said
     assert bool(COLOUR.search(said)) != no_color

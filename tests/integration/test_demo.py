@@ -6,8 +6,6 @@ import contextlib
 import io
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 
 from gradgene.attribution import METHODS
 from gradgene.commands.main import main
+from tests.forked import Forked
 from tests.integration.notebooks import run_notebook
 from tests.integration.tiny import QUICK, contents, progress, read, words
 from tests.wandb_files import offline_runs
@@ -96,26 +95,21 @@ def test_the_notebook_of_methods_runs_on_the_demo(demo, monkeypatch):
     assert scores.notna().all(axis=None)
 
 
-def test_weights_and_biases_is_offline_without_a_key(cells_file, tmp_path):
+def test_weights_and_biases_is_offline_without_a_key(cells_file, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     line = [w for w in words(cells_file, folder, *QUICK) if w != "logger=none"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
-    done = subprocess.run(
-        [sys.executable, "-m", "gradgene", "study", *line, "logger=wandb"],
-        env=environment | {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")},
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    monkeypatch.chdir(tmp_path)
+    done = Forked(
+        *("-m", "gradgene", "study", *line, "logger=wandb"),
+        environment=environment | {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")},
     )
-    assert done.returncode == 0, done.stderr
-    assert "api_key" not in done.stdout + done.stderr
+    assert done.wait() == 0, done.error
+    assert "api_key" not in done.said + done.error
     runs = {run.stage: run for run in offline_runs(folder)}
     assert [*runs] == ["train", "attribute", "prune", "evaluate", "report"]
     assert {run.exit_code for run in runs.values()} == {0}
     assert list((runs["report"].files / "media/images/figures").glob("*.png"))
     assert not (tmp_path / "wandb").exists(), "nothing outside the run's folder"
-    assert "wandb" not in done.stdout + done.stderr, "and nothing on the terminal"
+    assert "wandb" not in done.said + done.error, "and nothing on the terminal"
     assert (folder / "report.html").is_file()

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from gradgene.commands.main import main
+from tests.forked import Forked
 from tests.integration.tiny import progress, words
 
 EPOCHS = 40
-PATIENCE_S = 120
 
 
 def interrupted(line: list[str], folder: Path) -> tuple[int, str]:
     """Start a line, press Ctrl-C once it has left a checkpoint; exit code and stderr."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gradgene", *line],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        until = time.monotonic() + PATIENCE_S
-        while not (folder / "checkpoints" / "last.ckpt").is_file() and process.poll() is None:
-            assert time.monotonic() < until, "no epoch was finished"
-            time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=PATIENCE_S)
-    finally:
-        process.kill()
-    return process.returncode, error
+    process = Forked("-m", "gradgene", *line)
+    process.until((folder / "checkpoints" / "last.ckpt").is_file)
+    return process.end(signal.SIGINT), process.error
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_the_checkpoint_and_the_same_command_resumes(cells_file, tmp_path, keyboard):
+def test_ctrl_c_keeps_the_checkpoint_and_the_same_command_resumes(cells_file, tmp_path):
     folder = tmp_path / "run"
     line = ["study", *words(cells_file, folder, f"finetune.max_epochs={EPOCHS}")]
     code, error = interrupted(line, folder)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +14,10 @@ from gradgene.checkpoints import load_checkpoint
 from gradgene.commands.main import main
 from gradgene.lit import PretrainingModule
 from gradgene.lit.streaming import SeededTokens
+from tests.forked import Forked
 from tests.integration.tiny import contents, progress, words
 from tests.planted import make_adata
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PATIENCE_S = 240
 WORDS = (
     "study.name=tiny study.donor=donor data.phenotypes=[disease,cell_type,sex] "
     "data.bin_edges=[0.1,4,5,6,7] data.holdout_donors=[d4,d5] data.validation=0.2 "
@@ -102,19 +98,11 @@ def test_kill_9_and_the_same_command_goes_on_at_the_step(
 ) -> None:
     folder = tmp_path / "run"
     n_lines = len(history(finished))
-    done = subprocess.run(
-        [
-            *(sys.executable, str(Path(__file__).with_name("killing_pretraining.py"))),
-            *(json.dumps(line(shards, folder)), str(folder)),
-            *(str(share * n_lines) for share in (0.3, 0.7)),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout.splitlines()[-1])
+    program, shares = Path(__file__).with_name("killing_pretraining.py"), (0.3, 0.7)
+    given = json.dumps(line(shards, folder))
+    done = Forked(program, given, folder, *(share * n_lines for share in shares))
+    assert done.wait() == 0, done.error[-3000:]
+    said = json.loads(done.said.splitlines()[-1])
     assert said["finished_before_its_time"] is False
     assert said["step"] > 0
     assert history(folder) == history(finished)

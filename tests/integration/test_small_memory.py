@@ -17,6 +17,8 @@ from gradgene.lit import AttributionCollector
 from tests.integration.tiny import QUICK, progress, read, run_all_stages, words
 from tests.small_memory import SmallMemory
 
+pytestmark = pytest.mark.usefixtures("small_heap")
+
 COMPARED = ("study.compare=[grad_x_delta]", "attribution.batch_tokens=150")
 
 

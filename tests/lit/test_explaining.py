@@ -20,6 +20,8 @@ from tests.lit.test_pairs import TARGET, Study, collect, new_sums
 from tests.lit.toys import trainer
 from tests.small_memory import SmallMemory
 
+pytestmark = pytest.mark.usefixtures("small_heap")
+
 POSSIBLE = [
     (name, baseline)
     for name, method in METHODS.items()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 import torch
 
 from gradgene.store import AttributionState, read_state, write_state
+from tests.forked import Forked
 
 OF = {"configuration": "abc", "process": "0"}
 
@@ -85,41 +83,22 @@ def test_damaged(tmp_path: Path, keep: int) -> None:
     assert found is None and "cannot be read" in why
 
 
-WRITER = """
-import sys, pathlib
-from gradgene.store import write_state
-from tests.store.test_attribution_state import OF, state
-for n in range(10**6):
-    write_state(state(n), OF, pathlib.Path(sys.argv[1]))
-    print(n, flush=True)
-"""
-
-
 @pytest.mark.slow
 def test_a_kill_leaves_a_whole_state(tmp_path: Path) -> None:
     """Whenever it comes, the file is the state of one moment and none older than the last said."""
     file = tmp_path / "file"
-    root = Path(__file__).resolve().parents[2]
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(file)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-    )
-    assert process.stdout is not None
+    process = Forked(Path(__file__).with_name("writing_states.py"), file)
     try:
-        process.stdout.readline()
+        process.until(lambda: bool(process.said))
         for _ in range(30):
             found, why = read_state(OF, file)
             assert why == ""
             assert found is not None
             assert_same(found, state(found.n_batches))
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        said = [int(line) for line in process.stdout.read().split()]
     finally:
-        process.kill()
-        process.communicate()
+        assert process.end(signal.SIGKILL) == -signal.SIGKILL, process.error
+    said = [int(line) for line in process.said.split()]
     found, _ = read_state(OF, file)
     assert found is not None and found.n_batches >= max(said)
     assert_same(found, state(found.n_batches))

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -25,6 +23,7 @@ from scipy import sparse
 
 from gradgene.errors import ConfigError, LabelError, OutputError
 from gradgene.store import AttributionStore, PartFacts, parts
+from tests.forked import Forked
 
 FACTS = PartFacts("runs/a", "c0ffee", "data1", "m.ckpt", "gim", "contrast", "disease: a against b")
 #: Two cells x three genes, small enough to check by eye.
@@ -211,7 +210,7 @@ def test_query_is_brute_force_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.integers(0, 2**32 - 1),
     st.lists(st.sampled_from(NAMES), min_size=1, max_size=8, unique=True),
@@ -294,31 +293,11 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         toy(tmp_path / "file")
 
 
-#: Appends a large part, so slowly that it can be killed at any moment.
-SLOW = """
-import sys, time
-from pathlib import Path
-import numpy as np, pandas as pd
-from gradgene.store import AttributionStore, PartFacts, parts
-scores = np.random.default_rng(0).normal(size=(300, 40))
-parts.CHUNK = 200
-flush = parts._flush
-def slow(path):
-    time.sleep(0.002)
-    flush(path)
-parts._flush = slow
-store, name = AttributionStore(sys.argv[1]), sys.argv[2]
-obs = pd.DataFrame(index=[f"c{i}" for i in range(300)])
-var = pd.DataFrame(index=[f"g{i}" for i in range(40)])
-print("ready", flush=True)
-store.append(scores, obs, var, PartFacts("r", name, name, "m", "gim", "forward", "t"))
-print("done", flush=True)
-"""
-
-
-def appending(folder: Path, name: str) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", SLOW, str(folder), name]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+def appending(folder: Path, name: str) -> Forked:
+    """A process that is about to append a large part, slowly."""
+    process = Forked(Path(__file__).with_name("appending.py"), folder, name)
+    process.until(lambda: "ready\n" in process.said)
+    return process
 
 
 @pytest.mark.slow
@@ -329,11 +308,8 @@ def test_killed_appends_are_invisible(tmp_path: Path) -> None:
     n_left = 0
     for moment in np.linspace(0.0, 0.2, 5):
         process = appending(tmp_path, "killed")
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
         time.sleep(float(moment))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        assert process.end(signal.SIGKILL) == -signal.SIGKILL and process.said == "ready\n"
         present = [name for name in folders(store) if not name.startswith(".")]
         assert present == [whole]
         n_left += len(folders(store)) - 1
@@ -349,15 +325,9 @@ def test_killed_appends_are_invisible(tmp_path: Path) -> None:
 def test_appends_at_the_same_time(tmp_path: Path) -> None:
     """Two runs both survive, and none removes the other's work; of the same run one is refused."""
     processes = [appending(tmp_path, name) for name in ("a", "b", "b")]
-    for process in processes:
-        assert process.stdout is not None
-        process.stdout.readline()
-    said = []
-    for process in processes:
-        assert process.stdout is not None
-        said.append(process.stdout.read())
-        process.stdout.close()
-        process.wait()
+    codes = [process.wait() for process in processes]
+    assert codes[0] == 0 and sorted(codes[1:]) == [0, 1]
+    said = [process.said.removeprefix("ready\n") for process in processes]
     assert said[0] == "done\n" and sorted(said[1:]) == ["", "done\n"]
     store = AttributionStore(tmp_path)
     assert sorted(store.info()["config_hash"]) == ["a", "b"]

@@ -141,29 +141,24 @@ def cut(
     A batch ends where the input (`inputs_p`, by pair) changes, or where the pairs of one input
     alone are more than a batch may hold.
     """
-    changes = np.flatnonzero(np.diff(inputs_p[order])) + 1
-    batches: list[np.ndarray] = []
-    batch = np.empty(0, dtype=order.dtype)
-    for pairs in np.split(order, changes):
-        both = np.concatenate([batch, pairs])
-        if len(batch) and len(both) * int(upper_p[both].max()) > n_tokens:
-            batches.append(batch)
-            both = pairs
-        pieces = _pieces(both, upper_p, n_tokens)
-        batches += pieces[:-1]
-        batch = pieces[-1]
-    return [*batches, batch]
-
-
-def _pieces(pairs: np.ndarray, upper_p: np.ndarray, n_tokens: int) -> list[np.ndarray]:
-    """Pairs in order, cut wherever one more would not fit."""
-    starts, longest = [0], 0
-    for i, pair in enumerate(pairs):
-        longest = max(longest, int(upper_p[pair]))
-        if i > starts[-1] and (i + 1 - starts[-1]) * longest > n_tokens:
-            starts.append(i)
-            longest = int(upper_p[pair])
-    return np.split(pairs, starts[1:])
+    starts, longest = [0], 0  # of the batches, and the longest pair of the last of them
+    first = 0
+    for end in (*(np.flatnonzero(np.diff(inputs_p[order])) + 1).tolist(), len(order)):
+        of_input = upper_p[order[first:end]].tolist()
+        both = max(longest, *of_input, 0)
+        if (end - starts[-1]) * both <= n_tokens:
+            longest = both
+        else:
+            if first > starts[-1]:
+                starts.append(first)
+            longest = 0
+            for i, upper in enumerate(of_input, first):
+                longest = max(longest, upper)
+                if i > starts[-1] and (i + 1 - starts[-1]) * longest > n_tokens:
+                    starts.append(i)
+                    longest = upper
+        first = end
+    return np.split(order, starts[1:])
 
 
 def evened(batches: list[np.ndarray], inputs_p: np.ndarray, world: int) -> list[np.ndarray]:

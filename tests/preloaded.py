@@ -1,0 +1,13 @@
+"""What `tests.forked` imports before it forks: all that a command may need."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+COMMANDS = (
+    *("attribute", "evaluate", "hydra_run", "pretrain", "prune", "report", "spawning", "study"),
+    "train",
+)
+for name in (*(f"gradgene.commands.{command}" for command in COMMANDS), "tests.forked"):
+    import_module(name)
+import_module("tests.planted")
