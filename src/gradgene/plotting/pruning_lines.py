@@ -15,7 +15,16 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from gradgene.plotting.palette import PALETTE
 
-__all__ = ["MARKER_SIZE", "band_handles", "chance_line", "name_lines", "pruning_lines", "ratio_axis", "ratio_places", "spread"]
+__all__ = [
+    "MARKER_SIZE",
+    "band_handles",
+    "chance_line",
+    "name_lines",
+    "pruning_lines",
+    "ratio_axis",
+    "ratio_places",
+    "spread",
+]
 
 _Map = Callable[[np.ndarray], np.ndarray]
 
