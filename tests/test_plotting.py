@@ -425,7 +425,8 @@ def test_the_grid_has_a_panel_for_each_metric_and_arm() -> None:
     assert [ax.get_title(loc="left") for ax in figure.axes[:2]] == ["Input cells", "Baseline cells"]
     (legend,) = figure.legends
     named = [text.get_text() for text in legend.get_texts()]
-    assert named[0] == "deeplift/forward" and len(named) == len(RANKINGS)
+    assert named[0] == "deeplift/forward" and len(named) == len(RANKINGS) + 2
+    assert all(text.startswith("band: ") for text in named[-2:])
     assert "random (mean of 10)" in named and "leaks" not in words(figure)
     # What was not measured takes no room.
     assert len(plotting.pruning_grid(curves, "lowest_first", ("f1", "auroc"), ("input",)).axes) == 1
