@@ -14,7 +14,8 @@ ratio, areas_<contrast>.csv the areas between each ranking and random.
 
     python experiments/paper_figures.py folder=… from=FOLDER
 
-draws again from the curves_<contrast>.csv in FOLDER and runs nothing.
+draws again from the curves_<contrast>.csv in FOLDER and runs nothing; per_pair_kang too, where
+FOLDER has curves_per_pair_kang_ifnb.csv.
 
 The lines are those of the published figures, importance, forward, HVG and random, once with the
 method as published (gradient x difference) and once complete DeepLIFT. With rank_source=per_pair
@@ -159,7 +160,12 @@ def main(words: list[str]) -> None:
         measure(folder, rank_source, out)
     tables = out if kept is None else Path(kept)
     curves = {name: long(pd.read_csv(tables / f"curves_{name}.csv")) for name in EXPERIMENTS}
-    for file in draw(curves, out):
+    files = draw(curves, out)
+    pairs = tables / "curves_per_pair_kang_ifnb.csv"
+    if pairs.is_file():
+        figure = plotting.pruning_orders(long(pd.read_csv(pairs)), chance=0.5, main=MAIN)
+        files.append(write_picture(figure, out / "per_pair_kang.png"))
+    for file in files:
         print(file)
 
 

@@ -425,7 +425,8 @@ def test_the_grid_has_a_panel_for_each_metric_and_arm() -> None:
     assert [ax.get_title(loc="left") for ax in figure.axes[:2]] == ["Input cells", "Baseline cells"]
     (legend,) = figure.legends
     named = [text.get_text() for text in legend.get_texts()]
-    assert named[0] == "deeplift/forward" and len(named) == len(RANKINGS)
+    assert named[0] == "deeplift/forward" and len(named) == len(RANKINGS) + 2
+    assert all(text.startswith("band: ") for text in named[-2:])
     assert "random (mean of 10)" in named and "leaks" not in words(figure)
     # What was not measured takes no room.
     assert len(plotting.pruning_grid(curves, "lowest_first", ("f1", "auroc"), ("input",)).axes) == 1
@@ -546,3 +547,21 @@ def test_completeness_percentiles_and_zeros() -> None:
     assert "2 pairs" in words(zeros)
     with pytest.raises(OutputError, match="relative_delta"):
         plotting.completeness(pd.DataFrame({"pair": [0]}))
+
+
+def test_a_close_up_says_what_bands_are() -> None:
+    figure = plotting.pruning_orders(curves_table(), close_up=0.7)
+    near, cell = figure.axes[2:]
+    assert near.get_ylim()[0] == 0.7 and "from 0.7 up" in near.get_title(loc="left")
+    legend = cell.get_legend()
+    assert legend is not None and not figure.legends
+    assert "band: lowest to highest draw" in [text.get_text() for text in legend.get_texts()]
+    markers = {str(line.get_marker()) for line in near.lines}
+    assert len(markers) > 5
+
+
+def test_the_last_ratio_is_named_in_both_orders() -> None:
+    ratios = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
+    for order in plotting.ORDER_NAMES:
+        _, named, _ = plotting.ratio_places(ratios, order, 0.09)
+        assert named == list(range(len(ratios)))

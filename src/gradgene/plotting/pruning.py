@@ -67,8 +67,8 @@ def pruning_curves(
         Rows of `curves.parquet`: `ranking, order, ratio, arm, metric, value`, and optionally
         `draw`, `ci_low`, `ci_high`, `rank_source`. Several draws of one ranking (`random`) become
         their mean with a band from the lowest to the highest draw. Intervals are drawn as bands:
-        all of them for up to four rankings, only the main one's and random ones' for more; what they
-        are is said in the figure.
+        all of them for up to four rankings, only the main one's and random ones' for more; the
+        figure says what they are.
     order
         `lowest_first` or `highest_first`.
     arm, metric
@@ -133,8 +133,9 @@ def pruning_grid(
     Returns
     -------
     Figure
-        Panels of a row share their vertical axis, which is 0 to 1 where all values are. An arm has one true class, so its recall equals
-        its accuracy, and its precision is 1 wherever any of its cells is named right.
+        Panels of a row share their vertical axis, 0 to 1 where all values lie there. An arm has
+        one true class, so its recall equals its accuracy, and its precision is 1 wherever any of
+        its cells is named right.
 
     Raises
     ------
@@ -162,9 +163,7 @@ def pruning_grid(
             axes[i, j].set_ylabel(METRIC_NAMES.get(metric, metric))
             if there.loc[there["metric"] == metric, "value"].dropna().between(0, 1).all():
                 axes[i, j].set_ylim(-0.03, 1.04)
-    named = _title(order, curves)
-    named = named if title is None else f"{title}: {named[:1].lower()}{named[1:]}"
-    figure.suptitle(named, x=0.01, ha="left", fontweight="bold", fontsize=12)
+    figure.suptitle(_title(order, curves, title), x=0.01, ha="left", fontweight="bold", fontsize=12)
     for ax in axes[-1]:
         ax.set_xlabel(_axis(curves) + (_STRETCHED if stretched else ""))
     _legend(figure, ends, styles, pd.concat(panels.values()))
@@ -188,7 +187,8 @@ def pruning_orders(
     curves, arm, metric, chance, main
         As for `pruning_curves`; an order of which nothing was measured is left out.
     close_up
-        A value of the metric: below, beside the legend, the first order again from there up.
+        A value of the metric: where there are both orders, the first one again from there up,
+        under itself and beside the legend.
 
     Returns
     -------
@@ -203,7 +203,7 @@ def pruning_orders(
     orders = [o for o in ORDER_NAMES if (curves["order"] == o).any()] or list(ORDER_NAMES)
     panels = {order: _one_curve_set(curves, order, arm, metric) for order in orders}
     styles = _styles_of(panels.values(), _marked(main, curves))
-    rows = 1 if close_up is None else 2
+    rows = 1 if close_up is None or len(panels) == 1 else 2
     figure = blank_figure(5.2 * len(panels) + 0.4, 4.6 if rows == 1 else 7.6)
     grid = figure.add_gridspec(rows, len(panels))
     axes = [figure.add_subplot(grid[0, 0])]
@@ -220,22 +220,25 @@ def pruning_orders(
     if len(panels) > 1 and _leaks(curves):
         figure.suptitle(LEAKING_TITLE.strip(" ()").capitalize(), fontweight="bold", fontsize=12)
     everything = pd.concat(panels.values())
-    if close_up is None:
+    if close_up is None or len(panels) == 1:
         _legend(figure, ends, styles, everything)
         return figure
-    order, chosen = next(iter(panels.items()))
     ax = figure.add_subplot(grid[1, 0])
+    _close_up(ax, *next(iter(panels.items())), styles, close_up)
+    ax.set(xlabel=axes[0].get_xlabel(), ylabel=axes[0].get_ylabel())
+    _legend(figure, ends, styles, everything, figure.add_subplot(grid[1, -1]))
+    return figure
+
+
+def _close_up(
+    ax: Axes, order: str, chosen: pd.DataFrame, styles: dict[str, dict[str, Any]], lowest: float
+) -> None:
+    """The lines of one order again, from `lowest` up."""
     pruning_lines(ax, chosen, styles)
     ratio_axis(ax, order, chosen, room=0.09)
     highest = float(chosen.groupby(["ranking", "ratio"])["value"].mean().max())
-    ax.set_ylim(close_up, highest + 0.08 * (highest - close_up))
-    ax.set(xlabel=axes[0].get_xlabel(), ylabel=axes[0].get_ylabel())
-    ax.set_title(f"{_title(order, curves.iloc[:0])}, from {close_up:g} up")
-    cell = figure.add_subplot(grid[1, 1:]) if len(panels) > 1 else None
-    if cell is not None:
-        cell.set_axis_off()
-    _legend(figure, ends, styles, everything, cell)
-    return figure
+    ax.set_ylim(lowest, highest + 0.08 * (highest - lowest))
+    ax.set_title(f"{_title(order, chosen.iloc[:0])}, from {lowest:g} up")
 
 
 def mark_leaks(curves: pd.DataFrame) -> pd.DataFrame:
@@ -265,9 +268,9 @@ def _marked(main: str | None, curves: pd.DataFrame) -> str | None:
     return f"{main}{LEAKS}" if f"{main}{LEAKS}" in names else main
 
 
-def _title(order: str, curves: pd.DataFrame) -> str:
+def _title(order: str, curves: pd.DataFrame, before: str | None = None) -> str:
     title = ORDER_NAMES.get(order, order) + (LEAKING_TITLE if _leaks(curves) else "")
-    return title[:1].upper() + title[1:]
+    return f"{before}: {title}" if before else title[:1].upper() + title[1:]
 
 
 def _styles_of(panels: Iterable[pd.DataFrame], main: str | None) -> dict[str, dict[str, Any]]:
@@ -289,6 +292,7 @@ def _legend(
     texts = [*(ends[name][2] for name in order), *(str(band.get_label()) for band in bands)]
     handles: list[Any] = [*lines, *bands]
     if cell is not None:
+        cell.set_axis_off()
         cell.legend(handles, texts, loc="center left", fontsize=10.5, handlelength=3.2)
         return
     # In inches: a line, and about so much a letter at this size.

@@ -132,6 +132,11 @@ def truth_by_arm(summary: pd.DataFrame) -> Figure:
     ]
     axes[0].set_yticks(range(len(rows)), named[::-1], fontsize=8.5, parse_math=False)
     axes[0].set_ylim(-0.7, len(rows) - 0.3)
+    _legend_by_arm(figure)
+    return figure
+
+
+def _legend_by_arm(figure: Figure) -> None:
     handles = [
         Line2D([], [], color=PALETTE["main"], marker="o", linestyle="", label="signed"),
         Line2D([], [], color=PALETTE["main"], marker="o", markerfacecolor="white", linestyle="",
@@ -145,7 +150,6 @@ def truth_by_arm(summary: pd.DataFrame) -> Figure:
         title="lines: lowest to highest seed; an empty cell: not defined there, or not run",
         title_fontsize=9,
     )
-    return figure
 
 
 def _rows_of(scored: pd.DataFrame) -> dict[str, list[list[str]]]:
