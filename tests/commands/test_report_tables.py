@@ -40,6 +40,10 @@ def run_of(name: str, method: str, baseline: str, seed: int = 0, **metrics: Any)
     )
 
 
+def recovered(known: float) -> dict[str, Any]:
+    return {"recovery/hvg@30": known}
+
+
 def joined_of(runs: list[RunFiles], **more: Any) -> JoinedRuns:
     measures = [[Measure(t, 0.123456 + i) for t in TITLES] for i in range(len(runs))]
     return JoinedRuns(tuple(runs), tuple(measures), run_settings(runs), "line", **more)
@@ -107,7 +111,7 @@ def test_runs_that_nothing_tells_apart_go_by_their_folders() -> None:
 
 def test_medians_are_over_repeats_alone() -> None:
     runs = [
-        run_of(f"{baseline}{seed}", "deeplift", baseline, seed, **{"recovery/hvg@30": known})
+        run_of(f"{baseline}{seed}", "deeplift", baseline, seed, **recovered(known))
         for baseline, values in (("zero", (1.0, 2.0, 6.0)), ("empty", (20.0, 30.0)))
         for seed, known in enumerate(values)
     ]

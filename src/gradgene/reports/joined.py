@@ -159,10 +159,11 @@ def run_table(joined: JoinedRuns, folder: Path | None) -> pd.DataFrame:
     table = table.drop(columns=[c for c in set(bounds) if table[c].isna().all()])
     paths = [run.path.resolve() for run in joined.runs]
     places = [str(p) if folder is None else os.path.relpath(p, folder.resolve()) for p in paths]
-    seconds = [_seconds(run, joined.jobs) for run in joined.runs]
+    seconds = pd.Series([_seconds(run, joined.jobs) for run in joined.runs], dtype=float)
     figures = pd.DataFrame([run.metrics or {} for run in joined.runs], index=table.index)
     kept = [c for c in figures if c.startswith(("test/", "attribution/")) and c not in table]
-    return pd.concat([table.assign(seconds=seconds, folder=places), figures[kept]], axis=1)
+    table["seconds"], table["folder"] = seconds, places
+    return table.join(figures[kept])
 
 
 def sentences(joined: JoinedRuns) -> list[str]:
