@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,7 +70,7 @@ def test_a_sweep_becomes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "<td>deeplift</td><td>gim</td>" in page
     for name in ("runs.csv", "rankings.csv", "agreement.csv", "pruning.png", "measures.svg"):
         assert (sweep / name).is_file(), name
-    runs = pd.read_csv(sweep / "runs.csv")
+    runs: Any = pd.read_csv(sweep / "runs.csv")
     assert list(runs)[:3] == ["run", "method", "Balanced accuracy of the model"]
     assert runs["method"].tolist() == ["deeplift", "gim", "random"]
     assert runs["seconds"].tolist() == [10, 20, 30] and runs["folder"].tolist() == [0, 1, 2]

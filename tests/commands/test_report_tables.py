@@ -124,7 +124,7 @@ def test_medians_are_over_repeats_alone() -> None:
 
 @pytest.mark.parametrize("kinds", [("deg", "attribution"), ("deg", "hvg")])
 def test_the_ranking_of_a_run_is_a_setting_like_others(kinds: tuple[str, str]) -> None:
-    runs = [run_of(kind, "gim", "zero", **{"recovery/hvg@30": 4.0}) for kind in kinds]
+    runs = [run_of(kind, "gim", "zero", **recovered(4.0)) for kind in kinds]
     for run, kind in zip(runs, kinds, strict=True):
         assert run.config is not None
         run.config["ranking"] = {"kind": kind, "importance": "forward"}

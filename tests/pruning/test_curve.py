@@ -195,7 +195,11 @@ def test_random_weights_are_held_against_their_own_whole_panel() -> None:
     """Another model's random curve says nothing of them; the same holds donor by donor."""
     name = "deeplift/forward (random weights)"
     frame = curve(MAIN, points(name, (0.5, 0.9, 1.0)), *RANDOM).frame
-    values = {"a": (0.5, 0.7, 0.9), "b": (0.4, 0.8, 0.8), "c": (0.6, 0.6, 0.6)}
+    values: dict[str, tuple[float, ...]] = {
+        "a": (0.5, 0.7, 0.9),
+        "b": (0.4, 0.8, 0.8),
+        "c": (0.6, 0.6, 0.6),
+    }
     table = PruningCurve(frame, of_donors(name, values)).summary().set_index("ranking")
     assert table["against"].to_dict() == {
         "deeplift/forward": "random",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,14 +13,13 @@ from gradgene.pruning import Arms, Point, PruningCurve, curve_of
 
 AT = {"ranking": "a/b", "draw": 0, "order": "lowest_first", "ratio": 0.5}
 FACTS = {"rank_source": "per_pair", "split": "test", "seed": 0}
+Donors = dict[str, tuple[float, ...]]
 #: Donor -> probability of "case" of its two cells.
-CASES = {"a": (0.9, 0.6), "b": (0.8, 0.2), "c": (0.7, 0.55), "d": (0.3, 0.45)}
-CONTROLS = {"x": (0.1, 0.4), "y": (0.35, 0.65), "z": (0.15, 0.25)}
+CASES: Donors = {"a": (0.9, 0.6), "b": (0.8, 0.2), "c": (0.7, 0.55), "d": (0.3, 0.45)}
+CONTROLS: Donors = {"x": (0.1, 0.4), "y": (0.35, 0.65), "z": (0.15, 0.25)}
 
 
-def pruned(
-    cases: dict[str, tuple[float, ...]], controls: dict[str, tuple[float, ...]]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def pruned(cases: Donors, controls: Donors) -> tuple[Any, pd.DataFrame]:
     """The point of these cells: (arm, metric) -> its row, and the values of donors."""
     donors = [(donor, p, label) for label, of in enumerate((cases, controls))
               for donor, mine in of.items() for p in mine]  # fmt: skip

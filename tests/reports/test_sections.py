@@ -200,7 +200,7 @@ def test_stages_from_the_cache_are_told() -> None:
     stages = pd.DataFrame({"stage": ["train", "prune"], "seconds": [0.02, 14.8]})
     table = shown(sections.stage_table(RunFiles(path=Path(), stages=stages)))
     assert table.headings == ("Stage", "Seconds")
-    found = RunFiles(path=Path(), stages=stages.assign(from_cache=[True, None]))
+    found = RunFiles(path=Path(), stages=stages.assign(from_cache=pd.Series([True, None])))
     assert column(sections.stage_table(found), "Done") == ["from the cache", "here"]
 
 

@@ -150,7 +150,8 @@ def run_table(joined: JoinedRuns, folder: Path | None) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for i, (run, measures) in enumerate(zip(joined.runs, joined.measures, strict=True)):
-        row = {"run": run.path.resolve().name, **joined.settings.iloc[i].to_dict()}
+        row: dict[str, Any] = {"run": run.path.resolve().name}
+        row |= {str(name): value for name, value in joined.settings.iloc[i].items()}
         for m in measures:
             row |= {m.title: m.value, f"{m.title} low": m.low, f"{m.title} high": m.high}
         rows.append(row)
@@ -161,7 +162,8 @@ def run_table(joined: JoinedRuns, folder: Path | None) -> pd.DataFrame:
     places = [str(p) if folder is None else os.path.relpath(p, folder.resolve()) for p in paths]
     seconds = pd.Series([_seconds(run, joined.jobs) for run in joined.runs], dtype=float)
     figures = pd.DataFrame([run.metrics or {} for run in joined.runs], index=table.index)
-    kept = [c for c in figures if c.startswith(("test/", "attribution/")) and c not in table]
+    own = ("test/", "attribution/")
+    kept = [c for c in figures if str(c).startswith(own) and c not in table]
     table["seconds"], table["folder"] = seconds, places
     return table.join(figures[kept])
 
