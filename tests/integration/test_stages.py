@@ -170,7 +170,8 @@ def test_a_sweep_over_methods_with_an_experiment_of_ones_own(
     assert main(["report", *everything]) == 0
     said = capsys.readouterr().out
     assert "2 runs" in said
-    assert "attribution=deeplift" in said and "attribution=grad_x_delta" in said
+    rows = [[cell.strip() for cell in line.split("│")[1:]] for line in said.splitlines()]
+    assert {"deeplift", "grad_x_delta"} <= {row[0] for row in rows if row}
 
 
 def test_a_sweep_over_checkpoints_needs_folders_of_their_own(
