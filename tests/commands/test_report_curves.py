@@ -93,6 +93,12 @@ def test_labels_are_what_differs(tmp_path: Path) -> None:
     assert run_labels([a, h]) == ["deeplift/forward", "deg"]
 
 
+def test_what_a_sweep_is_sought_for_tells_no_runs_apart(tmp_path: Path) -> None:
+    swept = {"sweep": {"group": "contrasts", "objective": "pruning/area/lowest_first/main"}}
+    runs = [run_of(tmp_path / "a", 0.9), run_of(tmp_path / "b", 0.8, seed=1, **swept)]
+    assert len(set(run_labels(runs))) == 1
+
+
 def test_repeats_are_averaged_with_an_interval_over_runs(tmp_path: Path) -> None:
     starts = (0.8, 0.9, 0.85)
     runs = [run_of(tmp_path / f"s{i}", v, seed=i) for i, v in enumerate(starts)]

@@ -132,6 +132,7 @@ def test_prediction_leaves_every_process_the_whole_model(name: str) -> None:
     assert type(whole(strategy)) is DDPStrategy
     assert (whole(strategy) is strategy) == (name == "ddp")
     assert whole("auto") == "auto"
+    assert type(whole("fsdp")) is type(whole("deepspeed_stage_3")) is DDPStrategy
 
 
 def test_deepspeed_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,3 +62,10 @@ def test_curves_step_by_step_with_the_retrained_ones() -> None:
     assert second["pruning/retrained/lowest_first/one"] == 0.7
     assert first["pruning/retrained/lowest_first/one"] == 0.9
     assert curve_steps(run, "attribute") == []
+
+
+def test_areas_are_against_random_alone() -> None:
+    rows = [("a/b", 0.2, "random"), ("a/b (random weights)", 0.4, "whole panel")]
+    table = pd.DataFrame(rows, columns=["ranking", "area", "against"])
+    run = RunFiles(path=Path(), summary=table.assign(order="lowest_first", **KEYS))
+    assert stage_figures(run, "prune", ()) == {"pruning/area/lowest_first/a/b": 0.2}

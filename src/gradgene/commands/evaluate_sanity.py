@@ -113,7 +113,7 @@ def refuse_insane(work: Workspace) -> None:
         expected=f"a rank correlation of at most {settings.threshold:g} in either direction, "
         "for every draw",
         found=f"{metrics['sanity/randomised']:.2f} in the worst of the draws (median "
-        f"{metrics['sanity/randomised_median']:.2f})",
+        f"{metrics.get('sanity/randomised_median', metrics['sanity/randomised']):.2f})",
         fix="use another attribution or importance, or a model that learnt more; all results are "
         "written, and evaluation.sanity.on_failure=warn accepts them (by magnitude, how often a "
         "gene is seen makes rankings alike: compare the column spearman_abs_given_share)",

@@ -19,7 +19,7 @@ __all__ = ["commands"]
 #: Commands that need what others have left in the folder, and the one that does all of it.
 PARTS, WHOLE = ("attribute", "prune", "evaluate"), "study"
 #: What Hydra reads as text without quotes.
-_PLAIN = re.compile(r"[\w./@%+~-]+")
+_PLAIN = re.compile(r"[\w./@%+-]+", re.ASCII)
 
 
 def commands(folder: Path) -> dict[str, list[str]]:

@@ -39,7 +39,9 @@ from gradgene.commands.stage_files import (
     with_contents,
 )
 from gradgene.errors import CheckpointError, ConfigError, closest
+from gradgene.genes import default_importance
 from gradgene.lit import CellDataModule, MaskedTarget
+from gradgene.pairs import BaselineStrategy
 from gradgene.provenance import provenance, settings_hash
 from gradgene.seeding import seed_everything
 
@@ -202,6 +204,9 @@ class Workspace(RunFolder):
             parts.append({k: v for k, v in plain["ranking"].items() if k not in ("kind", "file")})
             compared = [a.deciding() for a in self.compared]
             parts += [plain["study"]["match_on"], batch, compared]
+            baseline: BaselineStrategy = build(self.cfg.baseline)
+            if not baseline.swaps:  # whose default importance was another one once
+                parts.append(default_importance(self.settings.method.name, baseline.name))
         if stage in ("prune", "evaluate"):
             parts += [plain.get(s) for s in SECTIONS["prune"]]
         if stage == "evaluate":
@@ -270,6 +275,7 @@ class Workspace(RunFolder):
         for one in reversed(missing[1:]) if self.is_main else ():
             if not self.in_cache(one):
                 return
+            self.write_provenance()  # trackers read the configuration beside what they log
             self.stage(one, refuse_emptied)
 
     def pooling_key(self, settings: AttributionSettings) -> str:

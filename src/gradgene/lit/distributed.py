@@ -90,7 +90,10 @@ def whole(strategy: Any) -> Any:
     For prediction: a process that takes a batch in halves, because it does not fit in memory, asks
     the model more often than the others do, and those it shared the model with would wait for ever.
     """
-    return ddp() if isinstance(strategy, FSDPStrategy | DeepSpeedStrategy) else strategy
+    shares = isinstance(strategy, FSDPStrategy | DeepSpeedStrategy) or (
+        isinstance(strategy, str) and strategy.startswith(("fsdp", "deepspeed"))
+    )
+    return ddp() if shares else strategy
 
 
 class WholeDeepSpeed(DeepSpeedStrategy):

@@ -39,6 +39,8 @@ def stage_figures(run: RunFiles, stage: str, prefixes: tuple[str, ...]) -> dict[
         table = run.summary
         if {"arm", "metric"} <= set(table.columns):
             table = table[(table["arm"] == ARM) & (table["metric"] == METRIC)]
+        if "against" in table:
+            table = table[table["against"] == "random"]
         figures |= {
             f"pruning/area/{order}/{ranking}": area
             for ranking, order, area in zip(
