@@ -94,7 +94,9 @@ def test_labels_are_what_differs(tmp_path: Path) -> None:
 
 
 def test_what_a_sweep_is_sought_for_tells_no_runs_apart(tmp_path: Path) -> None:
-    swept = {"sweep": {"group": "contrasts", "objective": "pruning/area/lowest_first/main"}}
+    swept: dict[str, Any] = {
+        "sweep": {"group": "contrasts", "objective": "pruning/area/lowest_first/main"}
+    }
     runs = [run_of(tmp_path / "a", 0.9), run_of(tmp_path / "b", 0.8, seed=1, **swept)]
     assert len(set(run_labels(runs))) == 1
 
