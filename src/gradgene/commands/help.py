@@ -62,11 +62,11 @@ OPTIONS = (
 GENERAL = """\
 gradgene: which genes made a single-cell model call a cell diseased?
 
-For whoever has single-cell data (.h5ad, .zarr) of two labels, say patients and controls. It
-trains a model to tell the labels apart, scores the genes that the model went by, removes them
-to see whether it really did, and writes a table of genes and a report.
+For anyone with single-cell data (.h5ad, .zarr) of two labels, say patients and controls. It
+trains a model to tell the labels apart, scores the genes the model relied on, removes them to
+check that it did, and writes a table of genes and a report.
 
-type first
+start here
   gradgene study experiment=demo     a whole study of 700 bundled cells: minutes on a laptop
   gradgene data inspect my.h5ad      your own cells: which labels there are, what can be compared
   gradgene study experiment=own_data data.path=my.h5ad data.phenotypes=[disease,cell_type] \\
