@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradgene.seeding import GOLDEN, seed_everything, shifted, splitmix64
+from gradgene.seeding import GOLDEN, seed_everything, shifted_right, splitmix64
 
 
 def draw(seed: int) -> tuple[float, float, float]:
@@ -32,4 +32,4 @@ def test_splitmix64_is_the_published_one() -> None:
 
 
 def test_what_is_shifted_to_the_right_is_filled_with_zeros() -> None:
-    assert shifted(torch.tensor([-1, 8]), 60).tolist() == [15, 0]
+    assert shifted_right(torch.tensor([-1, 8]), 60).tolist() == [15, 0]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["GOLDEN", "seed_everything", "shifted", "splitmix64"]
+__all__ = ["GOLDEN", "seed_everything", "shifted_right", "splitmix64"]
 
 #: Constants of SplitMix64 (Steele, Lea and Flood 2014) as signed integers, which wrap around as
 #: unsigned ones do.
@@ -29,11 +29,11 @@ def splitmix64(x: Tensor) -> Tensor:
 
     What it makes of `seed + k * GOLDEN` is the k-th number of the generator.
     """
-    x = (x ^ shifted(x, 30)) * FIRST
-    x = (x ^ shifted(x, 27)) * SECOND
-    return x ^ shifted(x, 31)
+    x = (x ^ shifted_right(x, 30)) * FIRST
+    x = (x ^ shifted_right(x, 27)) * SECOND
+    return x ^ shifted_right(x, 31)
 
 
-def shifted(x: Tensor, bits: int) -> Tensor:
+def shifted_right(x: Tensor, bits: int) -> Tensor:
     """`x` (int64) to the right with zeros coming in; torch's own shift repeats the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console as Rich
 
-from gradgene.commands.progress import Console, with_bar
+from gradgene.commands.console import Console
+from gradgene.commands.progress import with_bar
 from gradgene.lit import Minutes
 
 

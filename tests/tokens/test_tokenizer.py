@@ -330,6 +330,10 @@ def test_a_long_cell_is_cut_from_the_right(max_length: int, end: int | None) -> 
     expected, found = (Tokenizer(v, cells.schema).encode(cells) for v in (whole, short))
     for row in range(8):
         assert unpadded(found, row) == unpadded(expected, row)[:limit]
+    n_genes = sum(len(genes_of(expected, row)) for row in range(8))
+    n_left = sum(len(genes_of(found, row)) for row in range(8))
+    report = Tokenizer(short, cells.schema).truncation(cells)
+    assert (report.n_genes, report.n_dropped) == (n_genes, n_genes - n_left)
 
 
 def slots(layout: Layout, labels: dict[str, list[object]]) -> list[int]:

@@ -28,7 +28,7 @@ from gradgene.attribution.occlusion import explained_tokens
 from gradgene.attribution.target import BoundTarget
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch
-from gradgene.seeding import GOLDEN, shifted, splitmix64
+from gradgene.seeding import GOLDEN, shifted_right, splitmix64
 from gradgene.tokens import TokenBatch
 
 __all__ = ["RandomScores"]
@@ -98,6 +98,6 @@ def _combined(one: Tensor, other: Tensor) -> Tensor:
 
 def _normal(hash_pt: Tensor) -> Tensor:
     """float64 standard normal numbers by the inverse of their distribution function."""
-    uniform_pt = (shifted(hash_pt, 64 - UNIFORM_BITS).double() + 0.5) / 2.0**UNIFORM_BITS
+    uniform_pt = (shifted_right(hash_pt, 64 - UNIFORM_BITS).double() + 0.5) / 2.0**UNIFORM_BITS
     normal_pt: Tensor = torch.special.ndtri(uniform_pt)
     return normal_pt

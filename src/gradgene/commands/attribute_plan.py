@@ -138,8 +138,9 @@ def choose_tokens(
 
     Processes that share a machine share its memory; of GPUs each has its own.
     """
-    n_sharing = work.n_processes // int(work.cfg.trainer.get("num_nodes") or 1)
-    method, n = settings.method, n_sharing if work.device == "cpu" else 1
+    method, n = settings.method, 1
+    if work.device == "cpu":
+        n = work.n_processes // int(work.cfg.trainer.get("num_nodes") or 1)
     free = free_mb(work.device) / n
     batches = pair_batches(
         cells, work.loaded.tokenizer, plan, work.batch_tokens(settings), per_cell=method.per_cell

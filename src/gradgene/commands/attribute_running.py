@@ -210,10 +210,9 @@ def main_importance(work: Workspace, settings: AttributionSettings) -> Importanc
     """
     choice: RankingChoice = build(work.cfg.ranking)
     baseline: BaselineStrategy = build(work.cfg.baseline)
-    method, name = settings.method.name, None
-    if settings is work.settings:
-        name = choice.importance
-    name = name or default_importance(method, baseline.name)
+    method = settings.method.name
+    chosen = choice.importance if settings is work.settings else None
+    name = chosen or default_importance(method, baseline.name)
     return Importance(name, method, baseline.name, settings.target_kind)
 
 

@@ -125,8 +125,8 @@ import pandas as pd
 from rich.table import Table
 
 from gradgene.commands.benchmark_figures import Findings, machine, read_settings
+from gradgene.commands.console import Console
 from gradgene.commands.options import Options
-from gradgene.commands.progress import Console
 from gradgene.errors import ConfigError, closest
 from gradgene.reports import write_picture
 from gradgene.seeding import seed_everything

@@ -9,8 +9,8 @@ import anndata as ad
 from rich.table import Table
 
 from gradgene.cells.census import CensusQuery, fetch_cells
+from gradgene.commands.console import Console
 from gradgene.commands.options import split_list
-from gradgene.commands.progress import Console
 from gradgene.errors import ConfigError, OutputError
 from gradgene.store import atomic_path
 

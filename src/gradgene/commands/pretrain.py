@@ -206,15 +206,14 @@ def fit(work: PretrainingRun, batches: TrainingBatches) -> TrainingBatches:
     random = torch.get_rng_state()
     while not tried(partial(fit_with, work, batches)):
         if last.is_file():
-            half = TrainingBatches(batches.unit, -(-batches.size // 2), 2 * batches.accumulated)
             raise ConfigError(
                 "a batch of the pretraining does not fit in memory midway",
                 where="data.batch_tokens",
                 found=str(batches.size),
-                fix=f"begin in another folder with {half.settings}",
+                fix=f"begin in another folder with {batches.half.settings}",
             )
-        half = batches.halved(work, least_tokens(data))
-        data.trainer, batches = None, half  # the trainer holds the model that did not fit
+        batches = batches.halved(work, least_tokens(data))
+        data.trainer = None  # it holds the model that did not fit
         torch.set_rng_state(random)  # the same weights to begin with
     return batches
 

@@ -34,7 +34,8 @@ def commands(folder: Path) -> dict[str, list[str]]:
         `command`, and `given` if that was another one; words without quotes.
     """
     given = ["gradgene", *sys.argv[1:]]
-    again = given if _job() is None else _alone(given, folder)
+    job = _job()
+    again = given if job is None else _alone(given, folder, job)
     if again[1:2] and again[1] in PARTS:
         again = [again[0], WHOLE, *again[2:]]
     return {"command": again} if again == given else {"command": again, "given": given}
@@ -46,9 +47,8 @@ def _job() -> HydraConf | None:
     return hydra if hydra is not None and hydra.mode == RunMode.MULTIRUN else None
 
 
-def _alone(given: Sequence[str], folder: Path) -> list[str]:
-    hydra = _job()
-    assert hydra is not None  # who calls this has asked
+def _alone(given: Sequence[str], folder: Path, hydra: HydraConf) -> list[str]:
+    """The line of one job of a sweep, given that of the sweep."""
     words = {_key(word): word for word in hydra.overrides.task}
     for word in _of_leaf(hydra):
         words.setdefault(_key(word), word)

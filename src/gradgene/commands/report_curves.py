@@ -15,9 +15,7 @@ from gradgene.reports import RunFiles
 __all__ = ["joined_curves", "over_repeats", "run_labels", "run_settings"]
 
 #: Sections of a configuration that change no curve, or only by chance.
-NOT_COMPARED = (
-    *("paths", "sweep", "logger", "report", "callbacks", "trainer", "evaluation", "flags"),
-)
+NOT_COMPARED = tuple("paths sweep logger report callbacks trainer evaluation flags".split())
 #: Facts in which runs may differ and still be repeats of each other.
 REPEATS = ("seed", "holdout_donors", "name", "compare", "keep_every_s")
 #: Those of them that a table of runs shows: (section, key).

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradgene.commands.report_curves import VARIED, run_labels, run_settings
+from gradgene.commands.sweep_jobs import make_room
 from gradgene.plotting import mark_leaks
 from gradgene.reports import JoinedRuns, RunFiles
 from gradgene.reports.headline import JUDGED_AT
@@ -25,8 +26,6 @@ TOP = 15
 SHOWN = ["rank", "gene", "score", "ci_low", "ci_high", "p_adjusted", "n_donors", "log_fold_change"]
 #: Of more runs the table of every two is for a file.
 MOST = 6
-#: Without a terminal rich takes 80 columns, which a table of runs does not fit in.
-WIDTH = 160
 
 
 def median_rankings(runs: Sequence[RunFiles]) -> pd.DataFrame:
@@ -93,8 +92,7 @@ def print_runs(joined: JoinedRuns, console: Console, *, written: bool) -> None:
     written
         Whether the tables are written too, or only where one asks for it.
     """
-    if not console.is_terminal:
-        console.width = max(console.width, WIDTH)
+    make_room(console)
     table, hidden = _run_table(joined, console)
     console.print(table)
     left = [f"{hidden} columns of the table of runs"] * bool(hidden)

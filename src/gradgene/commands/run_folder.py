@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from gradgene.commands.binding import build
 from gradgene.commands.company import Company
+from gradgene.commands.console import Console
 from gradgene.commands.memory import peak_mb
-from gradgene.commands.progress import Console
 from gradgene.commands.remaking import commands
 from gradgene.commands.spawning import is_spawned, spawns
 from gradgene.commands.stage_cache import Entry

@@ -185,7 +185,8 @@ class StageCache:
             except Timeout:
                 waits()
                 lock.acquire(poll_interval=POLL_S)
-        # Where nothing can be written or locked nothing will be kept either.
+        # Where nothing can be written or locked nothing will be kept either; filelock raises
+        # NotImplementedError on a file system without locks.
         except (OSError, NotImplementedError) as error:
             said = getattr(error, "strerror", None) or error
             self.warn(f"the cache {self.folder} cannot be used: {said}")

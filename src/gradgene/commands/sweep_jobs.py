@@ -28,7 +28,7 @@ __all__ = ["ENDED_SILENTLY", "NOT_STARTED", "Outcome", "Outcomes", "differing", 
 ENDED_SILENTLY = "ended without a word: killed, out of memory or out of time"
 NOT_STARTED = "was not started"
 COLUMNS = ("job", "overrides", "folder", "status", "objective", "seconds", "error")
-# Without a terminal rich takes 80 columns, which a table of overrides does not fit in.
+# Without a terminal rich takes 80 columns, which a table of jobs or runs does not fit in.
 _WIDTH = 160
 
 
@@ -171,8 +171,7 @@ def tell(
 
     Of a dry run the jobs are only `planned`, in as many seconds as they are estimated to take.
     """
-    if not console.is_terminal:
-        console.width = max(console.width, _WIDTH)
+    make_room(console)
     pairs, best = differing(outcomes), _best(outcomes, direction)
     compared = objective if any(o.objective is not None for o in outcomes) else None
     console.print(_table(outcomes, pairs, compared, best, "planned" if planned else "done"))
@@ -189,6 +188,12 @@ def tell(
         said.append(f"not compared: no job has made {objective}")
     for line in said:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def make_room(console: Console) -> None:
+    """Make a console that is no terminal wide enough for a table of jobs or runs."""
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH)
 
 
 def _table(

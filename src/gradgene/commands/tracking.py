@@ -134,10 +134,10 @@ def tracked(
             yield
             # Not for the trainer any more, and nothing that happens now is the stage's failure.
             work.loggers = []
-            seconds = time.perf_counter() - started
-            spent = {f"stage/{stage}/seconds": seconds, f"stage/{stage}/peak_memory_mb": peak_mb()}
-            if made_by is not None:
-                spent = {}
+            spent: dict[str, float] = {}
+            if made_by is None:
+                spent[f"stage/{stage}/seconds"] = time.perf_counter() - started
+                spent[f"stage/{stage}/peak_memory_mb"] = peak_mb()
             guarded("results", partial(_log_results, work, stage, opened, spent, figures or {}))
         except BaseException as raised:
             error = raised

@@ -52,8 +52,13 @@ class TrainingBatches:
         """As words of a command line."""
         return f"data.{self.unit}={self.size} trainer.accumulate_grad_batches={self.accumulated}"
 
+    @property
+    def half(self) -> TrainingBatches:
+        """Half the size and twice as many batches a step."""
+        return TrainingBatches(self.unit, -(-self.size // 2), 2 * self.accumulated)
+
     def halved(self, work: RunFolder, least: int) -> TrainingBatches:
-        """Half the size and twice as many batches a step; at `least` a batch is a single cell.
+        """`half` of these, which is said; at `least` a batch is a single cell.
 
         Raises
         ------
@@ -69,7 +74,7 @@ class TrainingBatches:
                 fix="train on fewer genes of a cell (data.train_tokens=...), take a smaller model, "
                 "or use a machine or a GPU (trainer=gpu) with more memory",
             )
-        half = TrainingBatches(self.unit, -(-self.size // 2), 2 * self.accumulated)
+        half = self.half
         if work.n_processes > 1:
             raise ConfigError(
                 "a training batch does not fit in the memory of a process, and several cannot "

@@ -205,8 +205,7 @@ class Workspace(RunFolder):
             compared = [a.deciding() for a in self.compared]
             parts += [plain["study"]["match_on"], batch, compared]
             baseline: BaselineStrategy = build(self.cfg.baseline)
-            if not baseline.swaps:  # whose default importance was another one once
-                parts.append(default_importance(self.settings.method.name, baseline.name))
+            parts.append(default_importance(self.settings.method.name, baseline.name))
         if stage in ("prune", "evaluate"):
             parts += [plain.get(s) for s in SECTIONS["prune"]]
         if stage == "evaluate":

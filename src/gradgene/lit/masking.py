@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradgene.errors import ConfigError
-from gradgene.seeding import GOLDEN, shifted, splitmix64
+from gradgene.seeding import GOLDEN, shifted_right, splitmix64
 from gradgene.tokens import TokenBatch, Vocabulary
 
 __all__ = ["IGNORED", "MaskedTokens", "cell_seeds", "mask_tokens", "uniform"]
@@ -189,4 +189,4 @@ def uniform(seeds_n: Tensor, length: int, draw: int) -> Tensor:
     """
     counter_t = torch.arange(1, length + 1, device=seeds_n.device) + (draw << 32)
     bits_nt = splitmix64(seeds_n[:, None] + counter_t * GOLDEN)
-    return shifted(bits_nt, 40).float() * 2**-24
+    return shifted_right(bits_nt, 40).float() * 2**-24

@@ -5,6 +5,7 @@ from gradgene.tokens.batching import length_batches, padded
 from gradgene.tokens.bins import Binning, Bins
 from gradgene.tokens.layout import CLS, EOS, MASK, PAD, Layout, TokenIds
 from gradgene.tokens.tokenizer import Tokenizer
+from gradgene.tokens.truncation import TruncationReport
 from gradgene.tokens.vocabulary import Vocabulary
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "TokenBatch",
     "TokenIds",
     "Tokenizer",
+    "TruncationReport",
     "Vocabulary",
     "length_batches",
     "mask_category",

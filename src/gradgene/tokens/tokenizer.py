@@ -13,7 +13,7 @@ from gradgene.cells import Cells, CellSchema, cells_from_anndata, log_normalise
 from gradgene.errors import TokenError
 from gradgene.tokens.batch import TokenBatch
 from gradgene.tokens.genes import GeneTokens, gene_tokens, match_genes, reorder_genes
-from gradgene.tokens.truncation import lowest_of_each
+from gradgene.tokens.truncation import TruncationReport, lowest_of_each, truncate
 from gradgene.tokens.vocabulary import Vocabulary
 
 __all__ = ["Tokenizer"]
@@ -108,6 +108,22 @@ class Tokenizer:
                 draw += genes.value == 0
             genes = genes.only(lowest_of_each(draw, genes.n_n, max_genes))
         return self._lay_out(self._label_ids(cells), genes)
+
+    def truncation(self, cells: Cells, max_genes: int | None = None) -> TruncationReport:
+        """What `encode(cells, max_genes)` leaves out, by `max_genes` and the layout's `max_length`.
+
+        Raises `TokenError` if the cells were not prepared.
+        """
+        limits = [limit for limit in (max_genes, self._room) if limit is not None]
+        return TruncationReport.of(self._gene_tokens(cells).n_n, min(limits, default=None))
+
+    def truncate(self, cells: Cells, max_genes: int, seed: int) -> tuple[Cells, TruncationReport]:
+        """Leave at most `max_genes` expressed genes in each cell, and say how many were left out.
+
+        The draw is uniform and depends on `seed` and the cell's name alone, so a cell is cut in the
+        same way in whatever batch, worker or run it is met.
+        """
+        return truncate(cells, max_genes, self.vocabulary.bins.threshold, seed)
 
     def true_labels(self, cells: Cells, category: str) -> np.ndarray:
         """(cells,) int64: index of each cell's label among the labels of `category`.
