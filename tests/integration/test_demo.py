@@ -68,6 +68,7 @@ def test_demo_runs_from_anywhere_without_network(demo):
     assert "top genes" in demo.said and "area against random" in demo.said
     report = json.loads((folder / "data_report.json").read_text())
     assert report["n_cells_kept"] == 700 and "No donor column" in " ".join(report["notes"])
+    assert "left out, drawn anew in every epoch" in " ".join(report["notes"])
     assert "No donor column" in (folder / "report.html").read_text()
 
 

@@ -419,6 +419,15 @@ def test_numbers_out_of_range(file: Path, name: str, value: float, expected: str
     assert message.endswith(f"expected {expected}; found {value}")
 
 
+def test_what_training_leaves_out_of_a_cell_is_counted(file: Path) -> None:
+    data = data_module(file, train_tokens=3)
+    found, tokens = data.truncation(), data.tokenizer.encode(data.part("train"))
+    n_n = (tokens.gene_ids_nt >= 0).sum(dim=1).numpy()
+    assert found["train"].n_cut == int((n_n > 3).sum()) > 0
+    assert found["train"].n_dropped == int((n_n - 3).clip(min=0).sum())
+    assert found["test"].n_cut == 0
+
+
 def test_units_are_donors_or_else_cells(file: Path) -> None:
     data = data_module(file)
     assert data.units("test") == ["d3"]

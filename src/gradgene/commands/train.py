@@ -256,9 +256,13 @@ def data_report(work: Workspace) -> dict[str, Any]:
         notes.append("No donor column: held-out cells may come from donors that were trained on.")
     if work.start is not None and not work.start.trained_on:
         notes.append("The pretrained model does not say which donors it learnt from.")
-    if data.tokenizer.vocabulary.layout.max_length is not None:
-        cut = {name: data.tokenizer.truncation(data.part(name)) for name in data.split.names}
-        notes += [f"{name}: {found}" for name, found in cut.items() if found.n_cut]
+    if data.train_tokens or data.tokenizer.vocabulary.layout.max_length:
+        drawn = {"train": ", drawn anew in every epoch"}
+        notes += [
+            f"{name}: {found}{drawn.get(name, '')}"
+            for name, found in data.truncation().items()
+            if found.n_cut
+        ]
     report: dict[str, Any] = {
         "n_cells_read": n_kept + sum(dropped.values()),
         "n_cells_kept": n_kept,

@@ -27,7 +27,7 @@ from gradgene.cells.schema import ValueKind
 from gradgene.cells.shards import without_empty
 from gradgene.errors import CellsError, ConfigError, require_least
 from gradgene.lit.batches import LengthBatches, SeededBatches, TokenisedCells, token_lengths
-from gradgene.tokens import Binning, Bins, TokenBatch, Tokenizer, Vocabulary
+from gradgene.tokens import Binning, Bins, TokenBatch, Tokenizer, TruncationReport, Vocabulary
 
 __all__ = ["CellDataModule"]
 
@@ -239,6 +239,13 @@ class CellDataModule(lightning.LightningDataModule):
                 n_donors = int(mine[donor].nunique()) if donor else None
                 rows.append((name, label, n_cells, n_donors))
         return pd.DataFrame(rows, columns=["split", "label", "n_cells", "n_donors"])
+
+    def truncation(self) -> dict[str, TruncationReport]:
+        """Of each split what `train_tokens` and the layout leave out of a cell."""
+        self.setup()
+        limits = {"train": self.train_tokens}
+        cut = {name: self.part(name) for name in self.split.names}
+        return {n: self.tokenizer.truncation(part, limits.get(n)) for n, part in cut.items()}
 
     def train_dataloader(self) -> DataLoader[TokenBatch]:
         """Shuffled batches, each cell with a fresh random subset of its genes."""
