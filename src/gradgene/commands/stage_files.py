@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -102,23 +103,24 @@ def refuse_emptied(work: RunFolder) -> None:
 
 def with_contents(cfg: DictConfig, contents: Contents) -> Any:
     """The configuration as plain values, with what files hold in the place of their names."""
+    # Plain from the start: a key is asked for dozens of times a run, and OmegaConf takes its time.
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    cfg = DictConfig(plain)
     for key in NAMED:
-        named = OmegaConf.select(cfg, key)
-        if isinstance(named, str):
-            OmegaConf.update(cfg, key, contents.of(named) or named)
-    sets = OmegaConf.select(cfg, "evaluation.gene_sets")
-    if sets:
-        cfg.evaluation.gene_sets = [contents.of(file) or file for file in sets]
-    if cfg.checkpoint.path is not None:
-        cfg.checkpoint.path = contents_of_model(cfg.checkpoint.path, cfg.checkpoint.kind, contents)
+        *sections, last = key.split(".")
+        holder = reduce(lambda found, name: found.get(name) or {}, sections, plain)
+        if isinstance(holder.get(last), str):
+            holder[last] = contents.of(holder[last]) or holder[last]
+    evaluation, checkpoint = plain["evaluation"], plain["checkpoint"]
+    if evaluation.get("gene_sets"):
+        evaluation["gene_sets"] = [contents.of(file) or file for file in evaluation["gene_sets"]]
+    if checkpoint["path"] is not None:
+        checkpoint["path"] = contents_of_model(checkpoint["path"], checkpoint["kind"], contents)
     model = build(cfg.model)
     if isinstance(model, PretrainedModel):
         model.file()  # which is refused by its own name where there is none
-        cfg.model.path = contents_of_model(cfg.model.path, cfg.model.kind, contents)
-    cfg.data.path = _contents_of_cells(resolve_paths(cfg.data.path), contents)
-    return OmegaConf.to_container(cfg, resolve=True)
+        plain["model"]["path"] = contents_of_model(cfg.model.path, cfg.model.kind, contents)
+    plain["data"]["path"] = _contents_of_cells(resolve_paths(plain["data"]["path"]), contents)
+    return plain
 
 
 def _contents_of_cells(files: Sequence[Path], contents: Contents) -> list[str | None]:

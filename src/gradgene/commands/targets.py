@@ -6,7 +6,8 @@ import importlib
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
@@ -96,7 +97,8 @@ def _walk(pieces: list[str], where: str) -> Any:
     return found
 
 
-def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+@cache
+def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of a class or function with their annotations resolved to objects.
 
     An annotation that cannot be resolved (imported for type checkers only) becomes `Any`.
@@ -151,6 +153,7 @@ def convert(annotation: Any, value: object, where: str) -> Any:
     return value if type(result).__name__ == "ValidatorIterator" else result
 
 
+@cache
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
     for config in (None, ConfigDict(arbitrary_types_allowed=True)):
         try:

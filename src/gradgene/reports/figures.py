@@ -68,6 +68,7 @@ def write_figures(run: RunFiles) -> dict[str, Path]:
             continue
         for kind in ("svg", "png"):
             written[name] = write_picture(figure, run.path / "figures" / f"{name}.{kind}")
+            figure.set_layout_engine("none")  # it is laid out; doing so takes as long as drawing
     return written
 
 
