@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,27 @@ def composed_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hydra, "get_mode", lambda *given, **more: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_once() -> Iterator[None]:
+    """Hydra parses a file of the configuration once and not for every line that a test gives."""
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+
+    load, parsed = FileConfigSource.load_config, dict[object, Any]()
+
+    def load_once(source: Any, name: str) -> Any:
+        file = Path(source.path, source._normalize_file_name(name))
+        if not file.is_file():
+            return load(source, name)
+        key = (source.provider, file, file.stat().st_mtime_ns, file.stat().st_size)
+        if key not in parsed:
+            parsed[key] = load(source, name)
+        return copy.deepcopy(parsed[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileConfigSource, "load_config", load_once)
         yield
 
 

@@ -66,7 +66,7 @@ def test_an_experiment_accepts_cells_of_the_schema(
 
 
 @pytest.mark.slow
-def test_alzheimer_microglia_runs(tmp_path: Path) -> None:
+def test_alzheimer_microglia_runs(tmp_path: Path, no_figures: None) -> None:
     cells = write_cells(tmp_path / "cells", "alzheimer_microglia", 600)
     folder = tmp_path / "run"
     line = [f"data.path={cells}", f"paths.output_dir={folder}", *SMALL, *QUICK]

@@ -52,7 +52,7 @@ def test_a_whole_study_takes_at_most_ten_lines():
     assert all(step in study for step in steps)
 
 
-def test_settings_of_a_sweep_side_by_side():
+def test_settings_of_a_sweep_side_by_side(no_figures):
     names = run_notebook("04_sweep_results.ipynb", **SMALLER)
     settings, agreement = names["settings"], names["agreement"]
     wanted = {f"{m}, {b}" for m in ("deeplift", "grad_x_delta") for b in ("cell_state", "empty")}

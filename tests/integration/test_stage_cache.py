@@ -328,7 +328,7 @@ def test_of_two_jobs_at_once_one_trains(cells_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study_of_a_finished_study(cache, cells_file, tmp_path, done):
+def test_a_study_of_a_finished_study(cache, cells_file, tmp_path, done, no_figures):
     folder = tmp_path / "new"
     assert main(["study", *words(cells_file, folder, *QUICK)]) == 0
     assert not done and (folder / "report.html").is_file()
@@ -336,7 +336,7 @@ def test_a_study_of_a_finished_study(cache, cells_file, tmp_path, done):
 
 
 @pytest.mark.slow
-def test_a_sweep_over_rankings_trains_and_attributes_once(cells_file, tmp_path, done):
+def test_a_sweep_over_rankings_trains_and_attributes_once(cells_file, tmp_path, done, no_figures):
     line = ["study", "-m", *words(cells_file, tmp_path / "sweep", *QUICK, "report=none")]
     assert main([*line, "ranking=attribution,hvg"]) == 0
     assert done["fits"] == 1
