@@ -26,7 +26,7 @@ def somewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def test_own_data_from_a_file_to_a_gene_table(capfd):
+def test_own_data_from_a_file_to_a_gene_table(capfd, no_figures):
     names = run_notebook("03_own_data.ipynb", **{**SMALLER, "max_pairs": 20})
     said = capfd.readouterr()
     assert "no cell has the label 'CD14 Monocyte'" in said.err and said.err.count("\n") == 1
