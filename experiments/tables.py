@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from gradgene.commands.report import read_run
-from gradgene.commands.report_tables import median_rankings
+from gradgene.commands.report.command import read_run
+from gradgene.commands.report.tables import median_rankings
 from gradgene.errors import ConfigError, GradgeneError, OutputError
 from gradgene.reports import RunFiles
 from gradgene.store import atomic_path

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 
 COMMANDS = (
-    *("attribute", "evaluate", "hydra_run", "pretrain", "prune", "report", "spawning", "study"),
-    "train",
+    *("attribute.stage", "evaluate.stage", "hydra_run", "prune.stage", "report.command"),
+    *("run.spawning", "study", "train.pretrain", "train.stage"),
 )
 for name in (*(f"gradgene.commands.{command}" for command in COMMANDS), "tests.forked"):
     import_module(name)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gradgene.commands import groups, main
+from gradgene.commands import main
+from gradgene.commands.config import groups
 
 FILES = {
     "config.yaml": """

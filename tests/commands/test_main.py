@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gradgene import __version__
+from gradgene.commands.line.options import read_line
 from gradgene.commands.main import main
-from gradgene.commands.options import read_line
 from gradgene.errors import ConfigError, PairError
 
 

@@ -14,10 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gradgene.commands.binding import bind, missing_keys
-from gradgene.commands.groups import conf_dir, describe, groups
-from gradgene.commands.hydra_errors import Line
-from gradgene.commands.targets import locate, parameters
+from gradgene.commands.config.binding import bind, missing_keys
+from gradgene.commands.config.groups import conf_dir, describe, groups
+from gradgene.commands.config.hydra_errors import Line
+from gradgene.commands.config.targets import locate, parameters
 from gradgene.errors import ConfigError
 
 # A leaf may leave the facts of a study to the user.

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from gradgene.commands.binding import bind
-from gradgene.commands.groups import PLUGINS, conf_dir, groups
-from gradgene.commands.hydra_errors import Line
-from gradgene.commands.sweep_plan import Plan, plan_sweep
+from gradgene.commands.config.binding import bind
+from gradgene.commands.config.groups import PLUGINS, conf_dir, groups
+from gradgene.commands.config.hydra_errors import Line
+from gradgene.commands.sweep.plan import Plan, plan_sweep
 from gradgene.errors import ConfigError
 
 LEAVES = groups(conf_dir())["sweep"]

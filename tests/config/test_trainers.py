@@ -16,9 +16,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_utilities.core.rank_zero import rank_zero_only as utilities_rank_zero_only
 from omegaconf import OmegaConf
 
-from gradgene.commands.binding import bind, build
-from gradgene.commands.run_folder import deciding
-from gradgene.commands.spawning import spawns
+from gradgene.commands.config.binding import bind, build
+from gradgene.commands.run.folder import deciding
+from gradgene.commands.run.spawning import spawns
 from gradgene.errors import ConfigError
 from gradgene.lit import others_are_there
 from gradgene.lit.distributed import whole

@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from gradgene.commands import prune_progress
 from gradgene.commands.main import program
+from gradgene.commands.prune import progress as prune_progress
 from gradgene.errors import RankingError
 
 #: What a user did wrong, or a fault of our own.

@@ -16,10 +16,10 @@ import pytest
 from rich.console import Console
 
 from gradgene.checkpoints import load_checkpoint
-from gradgene.commands import prune_progress
-from gradgene.commands.company import Company
 from gradgene.commands.main import main
-from gradgene.commands.prune_progress import Share
+from gradgene.commands.prune import progress as prune_progress
+from gradgene.commands.prune.progress import Share
+from gradgene.commands.run.company import Company
 from tests.distributed.forking import run_ranks
 from tests.distributed.test_two_processes import environment, run
 from tests.forked import PATIENCE_S

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from gradgene.commands.binding import bind, build
-from gradgene.commands.groups import conf_dir
+from gradgene.commands.config.binding import bind, build
+from gradgene.commands.config.groups import conf_dir
 from gradgene.errors import ConfigError, RankingError
 from gradgene.genes import FLAGS, FlagRules, ForeignTissues
 from gradgene.genes.cell_cycle import CELL_CYCLE, G2M_PHASE, RENAMED, S_PHASE

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from gradgene.attribution import METHODS
-from gradgene.commands.groups import conf_dir, groups
+from gradgene.commands.config.groups import conf_dir, groups
 from gradgene.commands.main import main
 from gradgene.pairs import BASELINES
 from tests.integration.tiny import QUICK, read, words

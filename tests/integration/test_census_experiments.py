@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from gradgene.cells import write_synthetic_shards
-from gradgene.commands.groups import conf_dir
+from gradgene.commands.config.groups import conf_dir
 from gradgene.commands.main import main
 from tests.integration.tiny import QUICK
 

@@ -15,12 +15,12 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from gradgene.cells import log_normalise
-from gradgene.commands import prune_retrain
 from gradgene.commands.main import main
-from gradgene.commands.prune_controls import check_controls, control_rankings
-from gradgene.commands.prune_retrain import chosen_rankings, without_genes
-from gradgene.commands.train import fit
-from gradgene.commands.workspace import Workspace
+from gradgene.commands.prune import retrain as prune_retrain
+from gradgene.commands.prune.controls import check_controls, control_rankings
+from gradgene.commands.prune.retrain import chosen_rankings, without_genes
+from gradgene.commands.run.workspace import Workspace
+from gradgene.commands.train.stage import fit
 from gradgene.errors import ConfigError, RankingError
 from gradgene.genes import Importance
 from gradgene.genes.importance import IMPORTANCES

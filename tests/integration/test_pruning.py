@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradgene.commands import prune_pairs
 from gradgene.commands.main import main
-from gradgene.commands.prune_progress import PieceFiles
+from gradgene.commands.prune import pairs as prune_pairs
+from gradgene.commands.prune.progress import PieceFiles
 from gradgene.pruning import RANDOM_WEIGHTS
 from tests.integration.tiny import QUICK, contents, read, words
 

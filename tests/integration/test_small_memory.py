@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from gradgene.commands.company import Company
 from gradgene.commands.main import main
+from gradgene.commands.run.company import Company
 from gradgene.lit import AttributionCollector
 from tests.integration.tiny import QUICK, progress, read, run_all_stages, words
 from tests.small_memory import SmallMemory
@@ -146,7 +146,7 @@ def test_tokens_by_memory(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """They are told, planned and used, and an interrupted attribution keeps them."""
-    import gradgene.commands.attribute_plan as planning
+    import gradgene.commands.attribute.plan as planning
 
     line = explaining(whole, cells_file, tmp_path, "attribution.batch_tokens=auto")
     monkeypatch.setattr(planning, "free_mb", lambda device: 10.0)  # nothing fits in that
@@ -258,7 +258,7 @@ def test_a_training_by_tokens_is_halved_by_tokens(
 def test_several_processes_are_refused_in_one_line(
     cells_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Any
 ) -> None:
-    from gradgene.commands.workspace import Workspace
+    from gradgene.commands.run.workspace import Workspace
 
     FailingOnce(monkeypatch, 8)
     monkeypatch.setattr(Workspace, "n_processes", 2)

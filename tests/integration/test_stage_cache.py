@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 import torch
 
-from gradgene.commands import stage_cache as stage_cache_module
-from gradgene.commands import train as train_command
 from gradgene.commands.main import main
+from gradgene.commands.run import stage_cache as stage_cache_module
+from gradgene.commands.train import stage as train_command
 from gradgene.lit import PhenotypeModule
 from tests.integration.tiny import QUICK, contents, progress, read, words, write_cells
 from tests.wandb_files import nobody, offline_runs

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gradgene.commands import attribute as attribute_command
-from gradgene.commands import attribute_running
+from gradgene.commands.attribute import running as attribute_running
+from gradgene.commands.attribute import stage as attribute_command
 from gradgene.commands.main import main
 from tests.integration.tiny import QUICK, contents, progress, read, run_all_stages, words
 

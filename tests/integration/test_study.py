@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 from gradgene.checkpoints import load_checkpoint
-from gradgene.commands import attribute as attribute_command
-from gradgene.commands import attribute_running
+from gradgene.commands.attribute import running as attribute_running
+from gradgene.commands.attribute import stage as attribute_command
 from gradgene.commands.main import main
 from tests.integration.tiny import contents, progress, read, words, write_cells
 from tests.planted import CASE_GENES, CONTROL_GENES, make_adata

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gradgene.commands import attribute as attribute_command
+from gradgene.commands.attribute import stage as attribute_command
 from gradgene.commands.main import main
 from tests.integration.tiny import QUICK, read, words
 from tests.wandb_files import OfflineRun, manifest, nobody, offline_runs

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from gradgene.commands.targets import locate
+from gradgene.commands.config.targets import locate
 from gradgene.pairs import (
     BASELINES,
     BlendedBatch,

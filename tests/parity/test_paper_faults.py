@@ -27,7 +27,7 @@ from gradgene.attribution import (
     build_method,
 )
 from gradgene.checkpoints import load_checkpoint
-from gradgene.commands.binding import bind
+from gradgene.commands.config.binding import bind
 from gradgene.errors import AttributionError, ConfigError, RankingError
 from gradgene.genes import Importance
 from gradgene.genes.importance import IMPORTANCES, l2_normalise

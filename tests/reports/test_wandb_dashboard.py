@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gradgene.commands import report_wandb
-from gradgene.commands.report_wandb import known_figures, send_runs
+from gradgene.commands.report import wandb as report_wandb
+from gradgene.commands.report.wandb import known_figures, send_runs
 from gradgene.reports import RunFiles, wandb
 from gradgene.reports.wandb_dashboard import lay_out, workspace
 from tests.reports.synthetic import write_run

@@ -5,6 +5,6 @@ Nothing here imports torch or Hydra before a command is actually run, so `gradge
 
 from __future__ import annotations
 
-from gradgene.commands.options import Options
+from gradgene.commands.line.options import Options
 
 __all__ = ["Options"]

@@ -21,12 +21,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from gradgene.commands.binding import bind
-from gradgene.commands.hydra_errors import HYDRA_ERRORS, Line, explain, only_missing
-from gradgene.commands.options import CommandLine, Options
-from gradgene.commands.planned import Planned, total
-from gradgene.commands.sweep_jobs import Outcome, Outcomes, tell, write_csv
-from gradgene.commands.sweep_plan import Plan, plan_sweep, refuse_without_sweep
+from gradgene.commands.config.binding import bind
+from gradgene.commands.config.hydra_errors import HYDRA_ERRORS, Line, explain, only_missing
+from gradgene.commands.line.options import CommandLine, Options
+from gradgene.commands.sweep.jobs import Outcome, Outcomes, tell, write_csv
+from gradgene.commands.sweep.plan import Plan, plan_sweep, refuse_without_sweep
+from gradgene.commands.sweep.planned import Planned, total
 from gradgene.errors import ConfigError, GradgeneError, closest
 
 __all__ = ["Run", "run"]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from gradgene import __version__
-from gradgene.commands import groups
-from gradgene.commands.endings import RESUMES, SEVERAL, ending_of
-from gradgene.commands.help import command_help, general_help
-from gradgene.commands.options import CommandLine, Options, read_line
+from gradgene.commands.config import groups
+from gradgene.commands.line.endings import RESUMES, SEVERAL, ending_of
+from gradgene.commands.line.help import command_help, general_help
+from gradgene.commands.line.options import CommandLine, Options, read_line
 from gradgene.errors import ConfigError, closest
 
 __all__ = ["COMMANDS", "Options", "end_process", "main", "program", "root_of"]
@@ -26,22 +26,31 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "gradgene.commands.study",
         "the whole job: train, attribute, prune, evaluate, report; finished stages are skipped",
     ),
-    "pretrain": ("gradgene.commands.pretrain", "learn from masked genes and phenotypes of cells"),
-    "train": ("gradgene.commands.train", "train or fine-tune a model on cells"),
-    "attribute": ("gradgene.commands.attribute", "score genes with a trained model"),
-    "prune": ("gradgene.commands.prune", "test a gene ranking by removing genes"),
+    "pretrain": (
+        "gradgene.commands.train.pretrain",
+        "learn from masked genes and phenotypes of cells",
+    ),
+    "train": ("gradgene.commands.train.stage", "train or fine-tune a model on cells"),
+    "attribute": ("gradgene.commands.attribute.stage", "score genes with a trained model"),
+    "prune": ("gradgene.commands.prune.stage", "test a gene ranking by removing genes"),
     "evaluate": (
-        "gradgene.commands.evaluate",
+        "gradgene.commands.evaluate.stage",
         "judge the scores: known genes, faithfulness and more",
     ),
-    "report": ("gradgene.commands.report", "write report.html for a finished run: report DIR"),
+    "report": (
+        "gradgene.commands.report.command",
+        "write report.html for a finished run: report DIR",
+    ),
     "data": (
-        "gradgene.commands.data",
+        "gradgene.commands.data.command",
         "a data set: data inspect PATH, data validate experiment=..., data fetch OUT.h5ad",
     ),
-    "benchmark": ("gradgene.commands.benchmark", "measure speed, memory and truth"),
-    "query": ("gradgene.commands.query", "look up genes and cells in stored attributions"),
-    "completion": ("gradgene.commands.completion", "a script that lets a shell complete by TAB"),
+    "benchmark": ("gradgene.commands.benchmark.command", "measure speed, memory and truth"),
+    "query": ("gradgene.commands.query.command", "look up genes and cells in stored attributions"),
+    "completion": (
+        "gradgene.commands.completion.command",
+        "a script that lets a shell complete by TAB",
+    ),
 }
 # Commands with words and settings of their own, which write at their end and resume nothing; the
 # others are composed by Hydra.
@@ -52,7 +61,7 @@ _CHECKS = ("data validate",)
 _ROOTS = {"pretrain": "pretrain"}
 _RUNNER = "gradgene.commands.hydra_run"
 # Runs the command in this process, or in several.
-_STARTER = "gradgene.commands.spawning"
+_STARTER = "gradgene.commands.run.spawning"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,21 +9,21 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from gradgene.commands.attribute import (
+from gradgene.commands.attribute.stage import (
     attribute,
     check_attribution,
     forecast_attribution,
     plan_pairs,
 )
-from gradgene.commands.binding import build
-from gradgene.commands.evaluate import check_evaluation, evaluate, forecast_evaluation
-from gradgene.commands.evaluate_sanity import refuse_insane
-from gradgene.commands.forecast import tell_stages
-from gradgene.commands.options import Options
-from gradgene.commands.prune import check_pruning, forecast_pruning, prune_genes
-from gradgene.commands.tracking import tracked
-from gradgene.commands.train import data_report, forecast_training, stand_in, train
-from gradgene.commands.workspace import Workspace
+from gradgene.commands.config.binding import build
+from gradgene.commands.estimate.forecast import tell_stages
+from gradgene.commands.evaluate.sanity import refuse_insane
+from gradgene.commands.evaluate.stage import check_evaluation, evaluate, forecast_evaluation
+from gradgene.commands.line.options import Options
+from gradgene.commands.prune.stage import check_pruning, forecast_pruning, prune_genes
+from gradgene.commands.run.tracking import tracked
+from gradgene.commands.run.workspace import Workspace
+from gradgene.commands.train.stage import data_report, forecast_training, stand_in, train
 from gradgene.errors import ConfigError
 from gradgene.reports import RunFiles, leaks, write_figures
 

@@ -49,7 +49,7 @@ def ddp(timeout_hours: float = 168.0, spawn: bool = False) -> DDPStrategy:
     """The whole model in every process, which share the cells.
 
     Processes that wait for another give up after `timeout_hours`. They are started by the command
-    line given again, or by `torchrun` or `srun`; with `spawn` by Python, see `commands.spawning`,
+    line given again, or by `torchrun` or `srun`; with `spawn` by Python (`commands.run.spawning`),
     and to Lightning they are then those of `torchrun`.
     """
     return DDPStrategy(timeout=timedelta(hours=timeout_hours))

@@ -85,7 +85,7 @@ def prune(
     rankings
         Orders of the model's panel, which may be of several draws.
     settings
-        The grid; `rank_source` is only noted (see `prune_pairs`).
+        The grid; `rank_source` is only noted (see `commands.prune.pairs`).
     track
         Wraps the pieces of work, in a progress bar for example.
     progress

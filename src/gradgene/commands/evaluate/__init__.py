@@ -1,0 +1,5 @@
+"""`gradgene evaluate`: the scores of a finished run judged, one file a kind of evidence."""
+
+from __future__ import annotations
+
+__all__: list[str] = []
