@@ -95,6 +95,21 @@ def package_cycles(house: House) -> list[str]:
     return cycles(graph)
 
 
+def folder_cycles(house: House) -> list[str]:
+    """Cycles between the folders of a room, and the files beside them; its door counts for none."""
+    graph: dict[str, set[str]] = {}
+    for module in house:
+        targets = {house.resolve(i.target) for i in module.imports if i.own}
+        here = _place(module.name)
+        inside = {_place(t.name) for t in targets if t and t.room == module.room}
+        graph.setdefault(here, set()).update({p for p in inside if p.count(".") > 1} - {here})
+    return cycles(graph)
+
+
+def _place(name: str) -> str:
+    return ".".join(name.split(".")[:3])
+
+
 def test_imports_go_down() -> None:
     assert_clean(wrong_floors(house()))
 
@@ -105,6 +120,10 @@ def test_no_module_cycle() -> None:
 
 def test_no_package_cycle() -> None:
     assert_clean(package_cycles(house()))
+
+
+def test_no_folder_cycle() -> None:
+    assert_clean(folder_cycles(house()))
 
 
 @pytest.mark.parametrize(
@@ -186,3 +205,16 @@ def test_package_cycles_are_flagged() -> None:
     }
     assert not module_cycles(build(sources))
     assert package_cycles(build(sources))
+
+
+def test_folder_cycles_are_flagged() -> None:
+    sources = {
+        "commands/run/folder.py": "from gradgene.commands.line.options import x",
+        "commands/line/options.py": "y = 1",
+        "commands/line/help.py": "from gradgene.commands.run.memory import z",
+        "commands/run/memory.py": "z = 1",
+    }
+    assert not module_cycles(build(sources)) and not package_cycles(build(sources))
+    assert folder_cycles(build(sources))
+    del sources["commands/line/help.py"]
+    assert not folder_cycles(build(sources))

@@ -97,7 +97,7 @@ class Findings:
         return pd.DataFrame(rows).rename(columns={"name": "figure"})[columns]
 
 
-def read_settings(kind: type[S], words: Sequence[str], where: str) -> S:
+def read_settings(kind: Callable[..., S], words: Sequence[str], where: str) -> S:
     """Build the dataclass `kind` from words `key=value`; absent keys keep their defaults.
 
     Raises
