@@ -21,7 +21,6 @@ from gradgene.lit import (
     CellDataModule,
     FineTuning,
     MaskedTarget,
-    MaskedTokens,
     PhenotypeModule,
     Pretraining,
     PretrainingModule,
@@ -29,7 +28,7 @@ from gradgene.lit import (
     leave_processes,
 )
 from gradgene.models import PhenotypeGeneTransformer
-from gradgene.tokens import TokenBatch, Vocabulary
+from gradgene.tokens import MaskedTokens, TokenBatch, Vocabulary
 from tests.distributed.forking import run_forked
 
 PHENOTYPES = ("disease", "cell_type", "sex")

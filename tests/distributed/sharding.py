@@ -16,15 +16,15 @@ from gradgene.commands.main import end_process
 from gradgene.lit import (
     FineTuning,
     MaskedTarget,
-    MaskedTokens,
     PhenotypeModule,
     Pretraining,
     PretrainingModule,
     fsdp,
 )
-from gradgene.lit.masking import cell_seeds
 from gradgene.lit.streaming import SeededTokens
 from gradgene.models import PhenotypeGeneTransformer
+from gradgene.tokens import MaskedTokens
+from gradgene.tokens.masking import cell_seeds
 from tests.planted import make_cells, make_tokenizer
 
 Module = PretrainingModule | PhenotypeModule

@@ -15,16 +15,15 @@ from gradgene.checkpoints import load_checkpoint
 from gradgene.errors import ConfigError
 from gradgene.lit import (
     LastCheckpoint,
-    MaskedTokens,
     Pretraining,
     PretrainingModule,
     StepHistory,
     StreamDataModule,
 )
-from gradgene.lit.masking import IGNORED, mask_tokens
 from gradgene.lit.streaming import SeededTokens
 from gradgene.models import PhenotypeGeneTransformer
-from gradgene.tokens import TokenBatch
+from gradgene.tokens import MaskedTokens, TokenBatch
+from gradgene.tokens.masking import IGNORED, mask_tokens
 from tests.lit.test_phenotype import plain
 from tests.lit.toys import trainer, write
 from tests.planted import BIN_EDGES, PHENOTYPES, make_adata

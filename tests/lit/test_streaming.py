@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradgene.errors import ConfigError
-from gradgene.lit.masking import MaskedTokens, mask_tokens
 from gradgene.lit.stream_plan import batch_sizes, plan_epoch
 from gradgene.lit.streaming import SeededTokens, Streaming, TokenStream
 from gradgene.tokens import Tokenizer
+from gradgene.tokens.masking import MaskedTokens, mask_tokens
 from tests.lit.sources import CellsInMemory, padding, same, served
 from tests.planted import make_cells, make_tokenizer
 

@@ -16,7 +16,6 @@ from gradgene.lit.distributed import (
 from gradgene.lit.explaining import Explained
 from gradgene.lit.finetuning import FineTuning, with_head
 from gradgene.lit.history import HistoryCallback
-from gradgene.lit.masking import MaskedTokens
 from gradgene.lit.objective import MaskedTarget
 from gradgene.lit.pairs import PairBatches, PlannedPairs, pair_batches, pair_loader
 from gradgene.lit.phenotype import PhenotypeModule
@@ -36,7 +35,6 @@ __all__ = [
     "Keeping",
     "LastCheckpoint",
     "MaskedTarget",
-    "MaskedTokens",
     "Minutes",
     "PairBatches",
     "PhenotypeModule",

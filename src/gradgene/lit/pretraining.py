@@ -14,10 +14,10 @@ from gradgene.cells import CellSchema
 from gradgene.errors import ConfigError
 from gradgene.lit.learning import LearningModule, warming_up
 from gradgene.lit.masked_metrics import MaskedMetrics
-from gradgene.lit.masking import IGNORED, MaskedTokens, mask_tokens
 from gradgene.lit.step_seed import seed_step
 from gradgene.lit.streaming import SeededTokens
 from gradgene.models import PhenotypeGeneTransformer
+from gradgene.tokens.masking import IGNORED, MaskedTokens, mask_tokens
 
 __all__ = ["Pretraining", "PretrainingModule"]
 

@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from gradgene.cells import Cells
-from gradgene.lit.masking import cell_seeds
 from gradgene.lit.stream_plan import (
     SPREAD,
     Fetch,
@@ -30,6 +29,7 @@ from gradgene.lit.stream_plan import (
     token_bound,
 )
 from gradgene.tokens import TokenBatch, Tokenizer
+from gradgene.tokens.masking import cell_seeds
 
 __all__ = ["CellSource", "SeededTokens", "Streaming", "TokenStream"]
 

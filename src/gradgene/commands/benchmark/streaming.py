@@ -14,9 +14,9 @@ from gradgene.cells import CellSchema, CellShards
 from gradgene.commands.benchmark.tokenising import BIN_EDGES, PHENOTYPES
 from gradgene.commands.run.memory import peak_mb, resident_mb
 from gradgene.errors import CellsError
-from gradgene.lit.masking import cell_seeds
 from gradgene.lit.streaming import Streaming, TokenStream
 from gradgene.tokens import Tokenizer, Vocabulary
+from gradgene.tokens.masking import cell_seeds
 
 __all__ = ["StreamRun", "missed_and_repeated", "open_stream", "stream_epoch"]
 

@@ -35,10 +35,11 @@ from gradgene.commands.run.refusals import learnt_from
 from gradgene.commands.train.batches import TrainingBatches
 from gradgene.errors import ConfigError
 from gradgene.halving import tried
-from gradgene.lit import MaskedTokens, PretrainingModule, StepHistory, StreamDataModule
+from gradgene.lit import PretrainingModule, StepHistory, StreamDataModule
 from gradgene.provenance import provenance, settings_hash
 from gradgene.seeding import seed_everything
 from gradgene.store import read_json_lines, write_json
+from gradgene.tokens import MaskedTokens
 
 __all__ = ["run"]
 

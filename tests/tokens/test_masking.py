@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gradgene.errors import ConfigError
-from gradgene.lit.masking import IGNORED, MaskedTokens, cell_seeds, mask_tokens, uniform
 from gradgene.tokens import EOS, MASK, PAD, TokenBatch, Tokenizer
+from gradgene.tokens.masking import IGNORED, MaskedTokens, cell_seeds, mask_tokens, uniform
 from tests.planted import make_cells, make_tokenizer
 
 NEVER = MaskedTokens(gene_rate=0.0, phenotype_rate=1.0, dropped_rate=0.0, absent_rate=0.0)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from gradgene.errors import ConfigError
 from gradgene.seeding import GOLDEN, shifted_right, splitmix64
-from gradgene.tokens import TokenBatch, Vocabulary
+from gradgene.tokens.batch import TokenBatch
+from gradgene.tokens.vocabulary import Vocabulary
 
 __all__ = ["IGNORED", "MaskedTokens", "cell_seeds", "mask_tokens", "uniform"]
 
