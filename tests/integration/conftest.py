@@ -41,13 +41,13 @@ def read_once() -> Iterator[None]:
 
     load, parsed = FileConfigSource.load_config, dict[object, Any]()
 
-    def load_once(source: Any, name: str) -> Any:
-        file = Path(source.path, source._normalize_file_name(name))
+    def load_once(source: Any, config_path: str) -> Any:
+        file = Path(source.path, source._normalize_file_name(config_path))
         if not file.is_file():
-            return load(source, name)
+            return load(source, config_path)
         key = (source.provider, file, file.stat().st_mtime_ns, file.stat().st_size)
         if key not in parsed:
-            parsed[key] = load(source, name)
+            parsed[key] = load(source, config_path)
         return copy.deepcopy(parsed[key])
 
     with pytest.MonkeyPatch.context() as patch:
