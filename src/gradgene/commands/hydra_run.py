@@ -91,6 +91,8 @@ class _Task:
             outcomes.write(Outcome(job.num, given, folder, status, seconds=seconds, **more))
 
         note("started")
+        name = f"job {job.num}" + (f" ({job.override_dirname})" if job.override_dirname else "")
+        print(name, flush=True)
         options = self.options
         if options.dry_run:
             options = replace(options, planned=Planned(outcomes.planned, job.num))
@@ -108,7 +110,6 @@ class _Task:
                 error=said if users else f"{type(error).__name__}: {said}",
                 traceback=trace,
             )
-            name = f"job {job.num} ({job.override_dirname})"
             print(f"gradgene: {name} failed: {said}", file=sys.stderr)
             return None  # no figure, which a search takes for a failed trial
         note("done", objective=objective)
@@ -190,6 +191,8 @@ def _sweep(task: _Task, words: Sequence[str]) -> None:
         raise explain(error, task.line) from error
     if plan.caution:
         console.print(f"[yellow]{plan.caution}[/]")
+    if plan.jobs is not None:
+        console.print(f"a sweep of {len(plan.jobs)} jobs", highlight=False)
     with _outcomes(plan, task.options.dry_run) as outcomes:
         broke: Exception | None = None
         try:

@@ -93,6 +93,7 @@ def test_of_two_failures_both_are_told_and_the_others_are_done(sweep, conf):
     )
     assert rows[1]["overrides"] == "study.seed=5" and rows[1]["folder"] == "study.seed=5"
     assert float(rows[1]["seconds"]) >= 0 and rows[0]["folder"] == ""
+    assert out.startswith("a sweep of 4 jobs\njob 0 (study.seed=1)\njob 1 (study.seed=5)\n")
     assert "2 of 4 jobs done, 2 failed" in out and "job 1, study.seed=5: 5" in out
     assert err.splitlines()[0] == "gradgene: job 0 (study.seed=1) failed: study.match_on: no pairs"
     assert "Traceback" in err and "job 2: ValueError: a bug" in err.splitlines()[-1]

@@ -95,23 +95,22 @@ def groups_of(root: Path) -> dict[str, dict[str, Path]]:
     """The groups that a command with this root configuration has, experiments first.
 
     They are those that it composes, and those that no root does: sweeps and launchers. A leaf whose
-    comment begins "For `gradgene pretrain`:" is a choice with that root alone.
+    comment begins "For `gradgene pretrain`:" is a choice with that root alone, and a root that has
+    such leaves of a group has no others of it.
     """
     found = groups(root.parent)
     mine = composed_groups(root)
     roots = sorted(root.parent.glob("*.yaml"))
     others = {name for other in roots for name in composed_groups(other)} - set(mine)
     first = [name for name in ("experiment", *mine) if name in found]
-    return {
-        name: {leaf: file for leaf, file in found[name].items() if _is_for(root.stem, file)}
-        for name in dict.fromkeys([*first, *found])
-        if name not in others
-    }
+    names = [name for name in dict.fromkeys([*first, *found]) if name not in others]
+    return {name: _choices(found[name], root.stem) for name in names}
 
 
-def _is_for(root: str, leaf: Path) -> bool:
-    command = re.match(r"For `gradgene (\w+)`:", describe(leaf))
-    return command is None or command[1] == root
+def _choices(leaves: dict[str, Path], root: str) -> dict[str, Path]:
+    own = {leaf: re.match(r"For `gradgene (\w+)`:", describe(f)) for leaf, f in leaves.items()}
+    mine = [leaf for leaf, match in own.items() if match and match[1] == root]
+    return {leaf: leaves[leaf] for leaf in mine or (n for n, match in own.items() if not match)}
 
 
 def describe(leaf: Path) -> str:

@@ -84,8 +84,8 @@ then
 #: How settings are written, for the commands that have groups.
 SETTINGS = """\
 settings
-  GROUP=LEAF          choose one of the leaves below: attribution=integrated_gradients
-  KEY=VALUE           change one value: pairs.max_pairs=100  data.phenotypes=[disease,sex]
+  GROUP=LEAF          choose one of the leaves below: model=small
+  KEY=VALUE           change one value: study.seed=1  data.phenotypes=[disease,sex]
   -m KEY=A,B GROUP=X,Y
                       a sweep: every combination in its own folder; `gradgene report` joins them
   --cfg job           shows every key there is, with its value"""
