@@ -17,7 +17,7 @@ from tests.integration.tiny import QUICK, read, words
 CUTS = (*QUICK, "pruning.ratios.lowest_first=[0.5]", "pruning.ratios.highest_first=[0.5]")
 SANE = (
     "evaluation.sanity={_target_: gradgene.evaluation.Sanity, n_pairs: 8, n_draws: 2, "
-    "threshold: 0.9}"
+    "threshold: 0.9, n_retrained: 1}"
 )
 STEADY = (
     "evaluation.stability={_target_: gradgene.evaluation.Stability, n_pairs: 12, n_draws: 3, "
@@ -66,6 +66,7 @@ def test_a_model_is_checked_and_given_back(cells_file: Path, folder: Path) -> No
         "randomisation": 2 * 4,
         "gene_shuffle": 2 * 2,
         "label_permutation": 2,
+        "label_relearning": 1,
     }
     assert sanity[["step", "spearman"]].to_numpy().tolist()[0] == ["trained", 1.0]
     assert set(sanity.loc[sanity["check"] == "randomisation", "step"]) == {
@@ -74,7 +75,10 @@ def test_a_model_is_checked_and_given_back(cells_file: Path, folder: Path) -> No
         "block 1",
         "embeddings",
     }
-    assert sanity["seed"].tolist()[2:] == [0] * 4 + [1] * 4 + [0, 0, 1, 1] + [0, 1]
+    assert sanity["seed"].tolist()[2:] == [0] * 4 + [1] * 4 + [0, 0, 1, 1] + [0, 1] + [0]
+    relearnt = sanity[sanity["check"] == "label_relearning"].iloc[0]
+    assert relearnt["n_pairs"] == 8 and abs(relearnt["spearman"]) < 1
+    assert not [*folder.glob(".permuted-labels-*")]
     assert metrics(folder)["sanity/passed"] == 1.0
     stability = read(folder, "evaluation/stability")
     assert set(stability["kind"]) == {"pairs", "donors"}

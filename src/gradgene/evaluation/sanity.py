@@ -9,6 +9,7 @@ Checks
     Such scores may correlate with the true ones either way, because chance leaves a few more cells
     of one label on one side; but they are small (`relative_size`), and few of their genes differ
     from exchanged labels (`p_share`, about 0.05 for a calibrated null).
+    label_relearning: models trained on permuted labels, on the same pairs; only where asked for.
 References
     The trained model itself, and the correlation between two halves of the pairs: what there is
     to lose.
@@ -50,7 +51,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Sanity:
-    """Controls of the main method on held-out pairs; none of them trains a model.
+    """Controls of the main method on held-out pairs.
 
     Parameters
     ----------
@@ -63,6 +64,8 @@ class Sanity:
         either direction, ranks genes like it: one such draw, and the run has failed.
     on_failure
         "error": the command ends with an error, after everything is written. "warn": it says so.
+    n_retrained
+        Models of the same configuration that are trained on permuted labels; 0 trains none.
     seed
         Seed of the draws.
 
@@ -76,6 +79,7 @@ class Sanity:
     n_draws: int = 3
     threshold: float = 0.5
     on_failure: OnFailure = "error"
+    n_retrained: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -83,6 +87,7 @@ class Sanity:
             "evaluation.sanity",
             n_pairs=(self.n_pairs, 2),
             n_draws=(self.n_draws, 1),
+            n_retrained=(self.n_retrained, 0),
             seed=(self.seed, 0),
         )
         if not 0 < self.threshold < 1:
@@ -107,7 +112,7 @@ class Control:
     Attributes
     ----------
     check
-        "reference", "randomisation", "gene_shuffle" or "label_permutation".
+        "reference", "randomisation", "gene_shuffle", "label_permutation" or "label_relearning".
     step
         Which of the steps of the check.
     score_g

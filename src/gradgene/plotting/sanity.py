@@ -20,6 +20,7 @@ OTHERS = (
     ("gene_shuffle", "same gene", "shuffled, by gene"),
     ("gene_shuffle", "same values", "shuffled, by values"),
     ("label_permutation", "permuted labels", "labels permuted"),
+    ("label_relearning", "trained on permuted labels", "trained on permuted"),
 )
 SIGNED = {"color": PALETTE["main"], "marker": "o"}
 MAGNITUDE = {"color": PALETTE["hvg"], "marker": "s"}

@@ -18,6 +18,7 @@ from gradgene.commands.attribute.sampled_pairs import (
     score_sample,
 )
 from gradgene.commands.config.binding import build
+from gradgene.commands.evaluate.relearning import relearnt
 from gradgene.commands.run.workspace import Workspace
 from gradgene.errors import EvaluationError, PairError
 from gradgene.evaluation import Evaluation
@@ -67,7 +68,7 @@ def measure_sanity(work: Workspace, settings: Sanity) -> None:
     n_pairs = len(trained.kept)
     controls = [Control("reference", "trained", trained.score_g, n_pairs, p_share=p_share)]
     with work.console.status("sanity") as status:
-        for check in (_random_models, _shuffled_genes, _permuted_labels):
+        for check in (_random_models, _shuffled_genes, _permuted_labels, _relearnt_labels):
             for control in check(sample):
                 controls.append(control)
                 status.update(f"sanity: {control.check}, {control.step}, draw {control.draw + 1}")
@@ -201,6 +202,16 @@ def _permuted_labels(sample: Sample) -> Iterator[Control]:
         )
 
 
+def _relearnt_labels(sample: Sample) -> Iterator[Control]:
+    """Models that learnt permuted labels, on the pairs of the true ones."""
+    for draw in range(sample.settings.n_retrained):
+        seed = sample.seed(draw)
+        model = relearnt(sample.work, seed)
+        found = score_sample(sample.work, model, sample.cells, sample.plan)
+        step, n_pairs = "trained on permuted labels", len(found.kept)
+        yield Control("label_relearning", step, found.score_g, n_pairs, draw=draw, seed=seed)
+
+
 def _metrics(frame: pd.DataFrame, verdict: SanityVerdict, by: str) -> dict[str, float]:
     """Medians over draws, and the greatest, which decides; what could not be made is left out."""
     randomised_ = frame[frame["check"] == "randomisation"]
@@ -216,6 +227,7 @@ def _metrics(frame: pd.DataFrame, verdict: SanityVerdict, by: str) -> dict[str, 
         "sanity/same_values_shuffled": typical(frame.loc[frame["step"] == "same values", by]),
         "sanity/labels_permuted_size": typical(labels["relative_size"]),
         "sanity/labels_permuted_p_share": typical(labels["p_share"]),
+        "sanity/labels_relearnt": typical(frame.loc[frame["check"] == "label_relearning", by]),
         "sanity/two_halves": typical(frame.loc[frame["step"] == "two halves", by]),
     }
     if verdict.passed is not None:

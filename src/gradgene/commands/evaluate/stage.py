@@ -17,6 +17,7 @@ from gradgene.commands.estimate.forecast import Forecast, tell_stages
 from gradgene.commands.evaluate.faithfulness import check_faithfulness, measure_faithfulness
 from gradgene.commands.evaluate.interactions import check_interactions, measure_interactions
 from gradgene.commands.evaluate.known import check_known, compare_with_known
+from gradgene.commands.evaluate.relearning import check_relearning
 from gradgene.commands.evaluate.sanity import measure_sanity, refuse_insane
 from gradgene.commands.evaluate.stability import measure_stability
 from gradgene.commands.line.options import Options
@@ -34,7 +35,7 @@ PARTS: dict[str, tuple[Part | None, Part]] = {
     "faithfulness": (check_faithfulness, measure_faithfulness),
     "stability": (None, measure_stability),
     "interactions": (check_interactions, measure_interactions),
-    "sanity": (None, measure_sanity),
+    "sanity": (check_relearning, measure_sanity),
 }
 
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
-from copy import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -26,7 +24,7 @@ from gradgene.commands.config.binding import build
 from gradgene.commands.prune.controls import main_ranking, wanted_controls
 from gradgene.commands.run.workspace import Workspace
 from gradgene.commands.train.batches import TrainingBatches
-from gradgene.commands.train.stage import fit
+from gradgene.commands.train.stage import elsewhere, fit
 from gradgene.errors import ConfigError
 from gradgene.lit import CellDataModule
 from gradgene.models import PhenotypeGeneTransformer
@@ -145,7 +143,7 @@ def _retrained(
             work.cache.restore(address, folder)
         if work.company.agreed(file.is_file()):
             return pd.read_parquet(file) if work.is_main else None
-        again = _smaller(work, folder, keep_g)
+        again = elsewhere(work, folder, without_genes(_cells(work), keep_g))
         batches = fit(again)
         if not work.is_main:
             return None
@@ -158,15 +156,9 @@ def _retrained(
     return found
 
 
-def _smaller(work: Workspace, folder: Path, keep_g: np.ndarray) -> Workspace:
-    """A workspace of the same configuration in its own folder, on cells without some genes."""
-    # Seeds everything, as the study's own training began.
-    again = Workspace(work.cfg.copy(), folder)
-    data: CellDataModule = copy(work.data)
-    assert data.cells is not None  # set up by the workspace
-    data.cells = without_genes(data.cells, keep_g)
-    again.data = data
-    return again
+def _cells(work: Workspace) -> Cells:
+    assert work.data.cells is not None  # set up by the workspace
+    return work.data.cells
 
 
 def _judge(

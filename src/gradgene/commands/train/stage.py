@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
+from gradgene.cells import Cells
 from gradgene.checkpoints import LoadedModel, LoadReport, ModelFacts, load_checkpoint, save_folder
 from gradgene.commands.config.binding import build
 from gradgene.commands.estimate.attribution import Estimate
@@ -30,7 +32,7 @@ from gradgene.evaluation import (
     tempered,
 )
 from gradgene.halving import tried
-from gradgene.lit import FineTuning, HistoryCallback, PhenotypeModule, with_head
+from gradgene.lit import CellDataModule, FineTuning, HistoryCallback, PhenotypeModule, with_head
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.provenance import settings_hash
 from gradgene.pruning import Predictions, predict
@@ -38,6 +40,7 @@ from gradgene.store import write_json, write_parquet
 
 __all__ = [
     "data_report",
+    "elsewhere",
     "forecast_training",
     "run",
     "stand_in",
@@ -109,6 +112,19 @@ def train(work: Workspace) -> None:
     metrics = {**validated, **judge(work, model, calibrate(work, model))}
     hf = work.folder / "checkpoints" / "hf"
     save_folder(model, best.tokenizer, hf, best.trained_on, model_facts(work, metrics))
+
+
+def elsewhere(work: Workspace, folder: Path, cells: Cells) -> Workspace:
+    """A workspace of the same configuration in its own folder, to train on other `cells`.
+
+    They are those of the study's data in the same order, changed; their split is the study's.
+    """
+    # Seeds everything, as the study's own training began.
+    again = Workspace(work.cfg.copy(), folder)
+    data: CellDataModule = copy(work.data)
+    data.cells = cells
+    again.data = data
+    return again
 
 
 def fit(work: Workspace) -> TrainingBatches:

@@ -17,6 +17,7 @@ NAMES = {
     ("gene_shuffle", "same gene"): "Genes shuffled, by gene",
     ("gene_shuffle", "same values"): "Genes shuffled, by values",
     ("label_permutation", "permuted labels"): "Labels permuted within donors",
+    ("label_relearning", "trained on permuted labels"): "A model trained on permuted labels",
 }
 HEADINGS = (
     "Control",
