@@ -62,8 +62,7 @@ def relearnt(work: Workspace, seed: int) -> PhenotypeGeneTransformer:
 
 def with_permuted(cells: Cells, target: str, rows: np.ndarray, seed: int) -> Cells:
     """The same cells, the labels of `target` permuted among those at `rows`."""
-    obs = cells.obs.copy()
-    at = obs.columns.get_loc(target)
-    labels = obs[target].to_numpy(dtype=object)[np.random.default_rng(seed).permutation(rows)]
-    obs.iloc[rows, at] = labels
-    return replace(cells, obs=obs)
+    from_n = np.arange(len(cells))
+    from_n[rows] = np.random.default_rng(seed).permutation(rows)
+    permuted = cells.obs[target].array.take(from_n)
+    return replace(cells, obs=cells.obs.assign(**{target: permuted}))
