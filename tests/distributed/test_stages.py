@@ -20,7 +20,7 @@ from gradgene.commands.main import main
 from gradgene.commands.prune import progress as prune_progress
 from gradgene.commands.prune.progress import Share
 from gradgene.commands.run.company import Company
-from tests.distributed.forking import run_ranks
+from tests.distributed.forking import run_program, run_ranks
 from tests.distributed.test_two_processes import environment, run
 from tests.forked import PATIENCE_S
 from tests.integration.tiny import QUICK, contents, progress, read, words, write_cells
@@ -42,7 +42,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def studied(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole study in two processes."""
     folder = tmp_path_factory.mktemp("studied") / "run"
-    said = run("-m", "gradgene", *line("study", cells, folder))
+    said = run_program("-m", "gradgene", *line("study", cells, folder))
     assert said.count("held-out cells: balanced accuracy") == 1
     assert said.count("deeplift: 6 pairs of test cells") == 1
     assert said.count("pruning: area against random") == said.count("report:") == 1

@@ -53,9 +53,9 @@ def test_a_dry_run_plans_once_what_jobs_share(cells_file, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_jobs_in_processes_of_their_own(cells_file, tmp_path, launcher):
-    line = words(cells_file, tmp_path / "sweep", *ONE_FAILS, f"hydra/launcher={launcher}")
+def test_jobs_in_processes_of_their_own(cells_file, tmp_path):
+    """Other launchers: tests/commands/sweep."""
+    line = words(cells_file, tmp_path / "sweep", *ONE_FAILS, "hydra/launcher=joblib")
     assert main(["train", "-m", *line, "sweep.objective=val/balanced_accuracy"]) == 2
     require_one_of_two(tmp_path / "sweep")
 
