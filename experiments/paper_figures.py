@@ -33,7 +33,7 @@ import pandas as pd
 
 from gradgene import plotting
 from gradgene.pruning import RANDOM_WEIGHTS
-from gradgene.reports import write_picture
+from gradgene.reports import write_picture, write_pictures
 
 EXPERIMENTS = {"kang_ifnb": "IFN-β", "csle_pbmc": "lupus"}
 #: The settings of the lupus experiment were chosen on seeds 0, 1 and 2.
@@ -129,8 +129,7 @@ def draw(curves: dict[str, pd.DataFrame], folder: Path) -> list[Path]:
         )
     written = []
     for name, figure in made.items():
-        write_picture(figure, folder / f"{name}.svg")
-        written.append(write_picture(figure, folder / f"{name}.png"))
+        written.append(write_pictures(figure, folder / name))
     return written
 
 

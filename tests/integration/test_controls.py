@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gradgene.commands.evaluate import relearning
 from gradgene.commands.main import main
 from tests.integration.tiny import QUICK, read, words
 
@@ -53,7 +54,9 @@ def attribute(cells_file: Path, folder: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_model_is_checked_and_given_back(cells_file: Path, folder: Path) -> None:
+def test_a_model_is_checked_and_given_back(
+    cells_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     more = ("study.compare=[grad_x_delta]", "pairs.max_pairs=12", SANE, STEADY)
     said = attribute(cells_file, folder, *more)
     before = (folder / "checkpoints" / "best.ckpt").read_bytes()
@@ -78,7 +81,11 @@ def test_a_model_is_checked_and_given_back(cells_file: Path, folder: Path) -> No
     assert sanity["seed"].tolist()[2:] == [0] * 4 + [1] * 4 + [0, 0, 1, 1] + [0, 1] + [0]
     relearnt = sanity[sanity["check"] == "label_relearning"].iloc[0]
     assert relearnt["n_pairs"] == 8 and abs(relearnt["spearman"]) < 1
-    assert not [*folder.glob(".permuted-labels-*")]
+    assert not (folder / "evaluation" / ".relearnt").exists()
+    monkeypatch.setattr(relearning, "fit", lambda work: pytest.fail("it is in the cache"))
+    other = [word.replace("threshold: 0.9", "threshold: 0.95") for word in said]
+    assert main(["evaluate", *other]) == 0
+    assert read(folder, "evaluation/sanity")["spearman"].tolist() == sanity["spearman"].tolist()
     assert metrics(folder)["sanity/passed"] == 1.0
     stability = read(folder, "evaluation/stability")
     assert set(stability["kind"]) == {"pairs", "donors"}

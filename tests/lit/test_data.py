@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from gradgene.cells import (
 from gradgene.errors import CellsError, ConfigError, LabelError
 from gradgene.lit import CellDataModule
 from gradgene.pairs import PairSampler
-from gradgene.tokens import TokenBatch
+from gradgene.tokens import TokenBatch, Tokenizer
 from tests.lit.toys import adata_with, data_module, write
 from tests.planted import PHENOTYPES, make_adata, make_cells, make_tokenizer
 
@@ -419,13 +420,20 @@ def test_numbers_out_of_range(file: Path, name: str, value: float, expected: str
     assert message.endswith(f"expected {expected}; found {value}")
 
 
-def test_what_training_leaves_out_of_a_cell_is_counted(file: Path) -> None:
-    data = data_module(file, train_tokens=3)
-    found, tokens = data.truncation(), data.tokenizer.encode(data.part("train"))
-    n_n = (tokens.gene_ids_nt >= 0).sum(dim=1).numpy()
-    assert found["train"].n_cut == int((n_n > 3).sum()) > 0
-    assert found["train"].n_dropped == int((n_n - 3).clip(min=0).sum())
-    assert found["test"].n_cut == 0
+def test_what_the_layout_leaves_out_of_a_cell_is_counted(file: Path) -> None:
+    whole = data_module(file, train_tokens=3)
+    whole.setup()
+    assert not whole.truncation(), "a limit of training alone"
+    vocabulary = whole.tokenizer.vocabulary
+    layout = replace(vocabulary.layout, max_length=vocabulary.n_header + 3)
+    data = data_module(file)
+    data.use_tokenizer(Tokenizer(replace(vocabulary, layout=layout), whole.schema))
+    found = data.truncation()
+    for name in ("train", "test"):
+        tokens = whole.tokenizer.encode(whole.part(name))
+        n_n = (tokens.gene_ids_nt >= 0).sum(dim=1).numpy()
+        assert found[name].n_cut == int((n_n > 3).sum()) > 0
+        assert found[name].n_dropped == int((n_n - 3).clip(min=0).sum())
 
 
 def test_units_are_donors_or_else_cells(file: Path) -> None:

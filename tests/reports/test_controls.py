@@ -54,6 +54,7 @@ def test_no_verdict_is_an_error_too() -> None:
         ({"sanity/same_gene_shuffled": 0.8}, "Genes keep their place"),
         ({"sanity/same_values_shuffled": 0.8}, "Values make the ranking"),
         ({"sanity/labels_permuted_p_share": 0.4}, "Labels that mean nothing"),
+        ({"sanity/labels_relearnt": 0.9}, "Learning labels that mean nothing"),
         ({**STEADY, "stability/top_overlap": 0.3}, "Other pairs would give other genes"),
     ],
 )

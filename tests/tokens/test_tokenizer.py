@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from gradgene.cells import Cells, CellSchema, cells_from_anndata, log_normalise
-from gradgene.commands.benchmark.tokenising import tokenise_one_by_one
+from gradgene.commands.benchmark.data_tokenising import tokenise_one_by_one
 from gradgene.errors import CellsError, LabelError, TokenError
 from gradgene.tokens import CLS, EOS, MASK, PAD, Layout, TokenBatch, Tokenizer, Vocabulary
 from tests.planted import make_adata, make_cells, make_tokenizer

@@ -92,11 +92,11 @@ class _Task:
 
         note("started")
         name = f"job {job.num}" + (f" ({job.override_dirname})" if job.override_dirname else "")
-        print(name, flush=True)
         options = self.options
         if options.dry_run:
             options = replace(options, planned=Planned(outcomes.planned, job.num))
         try:
+            print(name, flush=True)
             objective = replace(self, options=options)._work(cfg, output_dir)
         except (KeyboardInterrupt, SystemExit):
             note("failed", error="interrupted")
@@ -192,7 +192,8 @@ def _sweep(task: _Task, words: Sequence[str]) -> None:
     if plan.caution:
         console.print(f"[yellow]{plan.caution}[/]")
     if plan.jobs is not None:
-        console.print(f"a sweep of {len(plan.jobs)} jobs", highlight=False)
+        n = len(plan.jobs)
+        console.print(f"a sweep of {n} job{'s' * (n != 1)}", highlight=False)
     with _outcomes(plan, task.options.dry_run) as outcomes:
         broke: Exception | None = None
         try:

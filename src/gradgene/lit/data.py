@@ -241,11 +241,11 @@ class CellDataModule(lightning.LightningDataModule):
         return pd.DataFrame(rows, columns=["split", "label", "n_cells", "n_donors"])
 
     def truncation(self) -> dict[str, TruncationReport]:
-        """Of each split what `train_tokens` and the layout leave out of a cell."""
+        """Of each split what the layout leaves out of whole cells; empty where it has no limit."""
         self.setup()
-        limits = {"train": self.train_tokens}
-        cut = {name: self.part(name) for name in self.split.names}
-        return {n: self.tokenizer.truncation(part, limits.get(n)) for n, part in cut.items()}
+        if self.tokenizer.vocabulary.layout.max_length is None:
+            return {}
+        return {name: self.tokenizer.truncation(self.part(name)) for name in self.split.names}
 
     def train_dataloader(self) -> DataLoader[TokenBatch]:
         """Shuffled batches, each cell with a fresh random subset of its genes."""

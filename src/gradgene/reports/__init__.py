@@ -3,7 +3,7 @@
 Weights & Biases is behind its own door, `gradgene.reports.wandb`, so that drawing needs no W&B.
 """
 
-from gradgene.reports.figures import write_figures, write_picture
+from gradgene.reports.figures import write_figures, write_picture, write_pictures
 from gradgene.reports.html import write_report
 from gradgene.reports.joined import JoinedRuns, run_table, write_joined
 from gradgene.reports.measures import Measure, run_measures
@@ -20,5 +20,6 @@ __all__ = [
     "write_figures",
     "write_joined",
     "write_picture",
+    "write_pictures",
     "write_report",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -68,6 +68,19 @@ def control_cautions(run: RunFiles) -> Iterator[Said]:
             "With the genes' values exchanged, scores move along with the values (rank correlation "
             f"{number(moves)}): the ranking says more about the cells than about the model.",
         )
+    yield from _label_cautions(metrics, threshold)
+    overlap = metrics.get("stability/top_overlap")
+    if overlap is not None and overlap < STEADY:
+        yield (
+            "warning",
+            "Other pairs would give other genes",
+            f"Two rankings of {number(int(metrics['stability/n_pairs']))} pairs each share "
+            f"{percent(round(float(overlap), 2))} of their best genes.",
+        )
+
+
+def _label_cautions(metrics: Mapping[str, float], threshold: float) -> Iterator[Said]:
+    """What labels without meaning gave all the same."""
     share = metrics.get("sanity/labels_permuted_p_share")
     if share is not None and share > CHANCE:
         yield (
@@ -77,13 +90,14 @@ def control_cautions(run: RunFiles) -> Iterator[Said]:
             "still differ from exchanged labels at p < 0.05, where about 5 % should: the p_null of "
             "this method and baseline cannot be trusted.",
         )
-    overlap = metrics.get("stability/top_overlap")
-    if overlap is not None and overlap < STEADY:
+    learnt = metrics.get("sanity/labels_relearnt")
+    if learnt is not None and learnt > threshold:
         yield (
             "warning",
-            "Other pairs would give other genes",
-            f"Two rankings of {number(int(metrics['stability/n_pairs']))} pairs each share "
-            f"{percent(round(float(overlap), 2))} of their best genes.",
+            "Learning labels that mean nothing ranks the genes the same",
+            "A model trained on permuted labels ranks the genes much as this one (rank correlation "
+            f"{number(learnt)}): the ranking says more about the cells and the architecture than "
+            "about what tells the labels apart.",
         )
 
 

@@ -19,7 +19,7 @@ from gradgene.pruning import RANDOM_WEIGHTS
 from gradgene.reports.controls import control_figures
 from gradgene.reports.run_files import RunFiles, write_atomically
 
-__all__ = ["pick_curves", "write_figures", "write_picture"]
+__all__ = ["pick_curves", "write_figures", "write_picture", "write_pictures"]
 
 _log = logging.getLogger(__name__)
 _DPI = 150
@@ -66,9 +66,7 @@ def write_figures(run: RunFiles) -> dict[str, Path]:
             # One empty table must not cost the run its other figures.
             _log.warning("figure %s left out: %s", name, error)
             continue
-        for kind in ("svg", "png"):
-            written[name] = write_picture(figure, run.path / "figures" / f"{name}.{kind}")
-            figure.set_layout_engine("none")  # it is laid out; doing so takes as long as drawing
+        written[name] = write_pictures(figure, run.path / "figures" / name)
     return written
 
 
@@ -239,6 +237,13 @@ def _retrained_figure(run: RunFiles) -> Figure:
         main=run.main_ranking,
         title="Most important removed, and a new model trained without them",
     )
+
+
+def write_pictures(figure: Figure, stem: Path) -> Path:
+    """Write `<stem>.svg` and `<stem>.png` of a figure, laid out once; gives the latter."""
+    write_picture(figure, stem.with_name(f"{stem.name}.svg"))
+    figure.set_layout_engine("none")  # to lay it out takes as long as to draw it
+    return write_picture(figure, stem.with_name(f"{stem.name}.png"))
 
 
 def write_picture(figure: Figure, path: Path) -> Path:

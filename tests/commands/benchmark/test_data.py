@@ -17,11 +17,11 @@ from rich.console import Console
 
 from gradgene.cells.synthetic import write_synthetic_shards
 from gradgene.commands.benchmark import data as benchmark_data
-from gradgene.commands.benchmark import streaming as benchmark_streaming
-from gradgene.commands.benchmark import tokenising as benchmark_tokenising
+from gradgene.commands.benchmark import data_streaming as benchmark_streaming
+from gradgene.commands.benchmark import data_tokenising as benchmark_tokenising
 from gradgene.commands.benchmark.data import Settings, measure, streaming_figures
-from gradgene.commands.benchmark.streaming import StreamRun, missed_and_repeated, stream_epoch
-from gradgene.commands.benchmark.tokenising import (
+from gradgene.commands.benchmark.data_streaming import StreamRun, missed_and_repeated, stream_epoch
+from gradgene.commands.benchmark.data_tokenising import (
     read_case,
     time_tokenising,
     tokenise_one_by_one,

@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 
 from gradgene.commands.benchmark import training as benchmark_training
-from gradgene.commands.benchmark.arms import ARMS, ArmRun, TrainingJob, run_arm
 from gradgene.commands.benchmark.training import Settings, compare, footprints, make_job, measure
+from gradgene.commands.benchmark.training_arms import ARMS, ArmRun, TrainingJob, run_arm
 from gradgene.errors import ConfigError
 
 TOY = Settings(steps=4, warm_up=2, batch_size=8, genes_per_cell=12, repeats=1, memory=False)

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
 from omegaconf import OmegaConf
 
 from gradgene.commands.config.binding import bind, build, missing_keys
 from gradgene.commands.config.facts import Paths, StudyFacts
+from gradgene.commands.config.targets import convert
 from gradgene.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -250,3 +251,9 @@ def test_facts_from_python():
         StudyFacts(**{**STUDY, "name": " "})
     with pytest.raises(ConfigError, match=r"paths\.output_dir: is empty"):
         Paths("")
+
+
+def test_an_annotation_without_a_hash_is_checked_all_the_same():
+    assert convert(Annotated[int, {}], 3, "key") == 3
+    with pytest.raises(ConfigError, match="wrong type"):
+        convert(Annotated[int, {}], "three", "key")

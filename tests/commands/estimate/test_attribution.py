@@ -13,13 +13,13 @@ import pytest
 
 from gradgene.commands.estimate import attribution as estimate
 from gradgene.commands.estimate.attribution import (
-    Estimate,
     Pace,
     measure_pace,
     most_tokens,
     work_of,
 )
 from gradgene.commands.run.memory import MB
+from gradgene.commands.sweep.planned import Estimate
 from gradgene.lit import PairBatches
 from gradgene.pairs import PairPlan
 

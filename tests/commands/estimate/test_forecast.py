@@ -13,11 +13,10 @@ from rich.console import Console
 
 from gradgene.commands.estimate import pruning as estimate_pruning
 from gradgene.commands.estimate import training as estimate_training
-from gradgene.commands.estimate.attribution import Estimate
 from gradgene.commands.estimate.forecast import Forecast, tell_stages
 from gradgene.commands.estimate.pruning import measure_pruning
 from gradgene.commands.estimate.training import measure_training
-from gradgene.commands.sweep.planned import Planned, total
+from gradgene.commands.sweep.planned import Estimate, Planned, total
 from gradgene.pruning import Judged, PruningSettings
 from tests.planted import make_cells, make_model, make_tokenizer
 

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from gradgene.checkpoints import PretrainedModel
+from gradgene.commands.evaluate import relearning
 from gradgene.commands.evaluate.relearning import check_relearning, with_permuted
 from gradgene.errors import ConfigError
 from gradgene.evaluation.sanity import Sanity
@@ -29,11 +31,23 @@ def test_labels_are_exchanged_among_the_rows_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "n_processes", "said"),
-    [("runs/other", 1, "has no training to repeat"), (None, 2, "trained in one process")],
+    ("path", "pretrained", "n_processes", "said"),
+    [
+        ("runs/other", False, 1, "train the model in this study"),
+        (None, True, 1, "may have met the labels"),
+        (None, False, 2, "begin a study in another folder with trainer=cpu"),
+    ],
 )
-def test_where_it_cannot_be_it_is_refused(path: str | None, n_processes: int, said: str) -> None:
-    cfg = SimpleNamespace(checkpoint=SimpleNamespace(path=path))
+def test_where_it_cannot_be_it_is_refused(
+    path: str | None,
+    pretrained: bool,
+    n_processes: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = PretrainedModel("runs/atlas") if pretrained else None
+    monkeypatch.setattr(relearning, "build", lambda node: model)
+    cfg = SimpleNamespace(checkpoint=SimpleNamespace(path=path), model=None)
     work = SimpleNamespace(cfg=cfg, n_processes=n_processes)
     check_relearning(work, Sanity())  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=said):

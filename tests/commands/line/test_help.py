@@ -85,7 +85,7 @@ def test_a_study_is_not_offered_the_leaves_of_a_pretraining(capsys):
     study, pretrain = said(capsys, "study", "--help"), said(capsys, "pretrain", "--help")
     for leaf in ("kang_pretrain", "kang_stream", "stream", "masked_tokens", "pretraining"):
         assert f"\n  {leaf} " not in study and f"\n  {leaf} " in pretrain
-    for leaf in ("kang_ifnb", "h5ad", "masked_target", "early_stopping"):
+    for leaf in ("kang_ifnb", "h5ad", "masked_target", "early_stopping", "ig_steps"):
         assert f"\n  {leaf} " in study and f"\n  {leaf} " not in pretrain
 
 

@@ -22,9 +22,10 @@ from gradgene.commands.attribute.running import (
     new_sums,
 )
 from gradgene.commands.config.binding import build
-from gradgene.commands.estimate.attribution import Estimate, Pace, measure_pace, most_tokens
+from gradgene.commands.estimate.attribution import Pace, measure_pace, most_tokens
 from gradgene.commands.run.memory import free_mb, peak_mb
 from gradgene.commands.run.workspace import Workspace
+from gradgene.commands.sweep.planned import Estimate
 from gradgene.lit import Explained, PlannedPairs, pair_batches
 from gradgene.pairs import BaselineStrategy, PairPlan, PairSampler
 from gradgene.store import write_json, write_parquet

@@ -37,11 +37,11 @@ from gradgene.commands.attribute.tables import (
     write_training_table,
 )
 from gradgene.commands.config.binding import build
-from gradgene.commands.estimate.attribution import Estimate
 from gradgene.commands.estimate.forecast import Forecast, tell_stages
 from gradgene.commands.line.options import Options
 from gradgene.commands.run.memory import peak_mb
 from gradgene.commands.run.workspace import Workspace
+from gradgene.commands.sweep.planned import Estimate
 from gradgene.commands.train.stage import stand_in
 from gradgene.genes import FlagRules
 from gradgene.store import write_parquet

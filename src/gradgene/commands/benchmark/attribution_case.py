@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from gradgene.attribution import Target
 from gradgene.cells import Cells, CellSchema, read_cells
 from gradgene.cells.synthetic import write_synthetic_shards
-from gradgene.commands.benchmark.tokenising import BIN_EDGES, PHENOTYPES
+from gradgene.commands.benchmark.data_tokenising import BIN_EDGES, PHENOTYPES
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pairs import BlendedBatch, PairSampler, blend
 from gradgene.tokens import TokenBatch, Tokenizer, Vocabulary, mask_category

@@ -10,8 +10,8 @@ import torch
 
 from gradgene.commands.benchmark.attribution_case import TARGET, Case
 from gradgene.commands.benchmark.attribution_methods import benchmarked, seconds_of
+from gradgene.commands.benchmark.data_tokenising import PHENOTYPES
 from gradgene.commands.benchmark.figures import Figure
-from gradgene.commands.benchmark.tokenising import PHENOTYPES
 from gradgene.commands.run.memory import MB, peak_mb, resident_mb
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.tokens import CLS, EOS, TokenBatch, Vocabulary

@@ -128,7 +128,7 @@ from gradgene.commands.benchmark.figures import Findings, machine, read_settings
 from gradgene.commands.line.console import Console
 from gradgene.commands.line.options import Options
 from gradgene.errors import ConfigError, closest
-from gradgene.reports import write_picture
+from gradgene.reports import write_pictures
 from gradgene.seeding import seed_everything
 from gradgene.store import atomic_path, require_writable, write_json
 
@@ -177,8 +177,7 @@ def write(folder: Path, head: Mapping[str, Any], findings: Findings) -> None:
     for name, table in {"figures": figures, **findings.tables}.items():
         _write_csv(table, folder / f"{name}.csv")
     for name, picture in findings.pictures.items():
-        for kind in ("png", "svg"):
-            write_picture(picture, folder / f"{name}.{kind}")
+        write_pictures(picture, folder / name)
 
 
 def show(name: str, facts: Mapping[str, Any], findings: Findings) -> Table:

@@ -13,14 +13,14 @@ from pathlib import Path
 from rich.console import Console
 
 from gradgene.cells.synthetic import write_synthetic_shards
+from gradgene.commands.benchmark.data_streaming import StreamRun, stream_epoch
+from gradgene.commands.benchmark.data_tokenising import TokenisingSpeed, read_case, time_tokenising
 from gradgene.commands.benchmark.figures import (
     Figure,
     Findings,
     check_positive,
     in_fresh_process,
 )
-from gradgene.commands.benchmark.streaming import StreamRun, stream_epoch
-from gradgene.commands.benchmark.tokenising import TokenisingSpeed, read_case, time_tokenising
 from gradgene.errors import OutputError
 from gradgene.lit.streaming import Streaming
 

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from gradgene.cells import Cells, CellSchema, read_cells, write_synthetic_shards
 from gradgene.commands.benchmark.attribution_case import TARGET, vocabulary_of
+from gradgene.commands.benchmark.data_tokenising import PHENOTYPES
 from gradgene.commands.benchmark.figures import Figure, Findings, check_positive
 from gradgene.commands.benchmark.pruning_loop import LoopTimes, run_loop
-from gradgene.commands.benchmark.tokenising import PHENOTYPES
 from gradgene.errors import ConfigError
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pruning import (

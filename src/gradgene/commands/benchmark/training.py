@@ -15,18 +15,18 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
-from gradgene.commands.benchmark.arms import (
-    ARMS,
-    ArmRun,
-    TrainingJob,
-    require_transformers,
-    run_arm,
-)
 from gradgene.commands.benchmark.figures import (
     Figure,
     Findings,
     check_positive,
     in_fresh_process,
+)
+from gradgene.commands.benchmark.training_arms import (
+    ARMS,
+    ArmRun,
+    TrainingJob,
+    require_transformers,
+    run_arm,
 )
 from gradgene.commands.config.binding import bind, build
 from gradgene.commands.config.groups import conf_dir, groups

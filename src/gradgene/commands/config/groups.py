@@ -96,7 +96,8 @@ def groups_of(root: Path) -> dict[str, dict[str, Path]]:
 
     They are those that it composes, and those that no root does: sweeps and launchers. A leaf whose
     comment begins "For `gradgene pretrain`:" is a choice with that root alone, and a root that has
-    such leaves of a group has no others of it.
+    such leaves of a group has no others of it. Nor are sweeps a choice that vary another root's
+    groups.
     """
     found = groups(root.parent)
     mine = composed_groups(root)
@@ -104,7 +105,17 @@ def groups_of(root: Path) -> dict[str, dict[str, Path]]:
     others = {name for other in roots for name in composed_groups(other)} - set(mine)
     first = [name for name in ("experiment", *mine) if name in found]
     names = [name for name in dict.fromkeys([*first, *found]) if name not in others]
-    return {name: _choices(found[name], root.stem) for name in names}
+    choices = {name: _choices(found[name], root.stem) for name in names}
+    if "sweep" in choices:
+        choices["sweep"] = {k: f for k, f in choices["sweep"].items() if not _varied(f) & others}
+    return choices
+
+
+def _varied(sweep: Path) -> set[str]:
+    """First words of the keys that a sweep varies."""
+    said = yaml.safe_load(sweep.read_text(encoding="utf-8")) or {}
+    params = said.get("hydra", {}).get("sweeper", {}).get("params") or {}
+    return {key.partition(".")[0] for key in params}
 
 
 def _choices(leaves: dict[str, Path], root: str) -> dict[str, Path]:

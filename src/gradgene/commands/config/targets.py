@@ -139,7 +139,10 @@ def convert(annotation: Any, value: object, where: str) -> Any:
     """
     if annotation is Any:
         return value
-    adapter = _adapter(annotation)
+    try:
+        adapter = _adapter(annotation)
+    except TypeError:  # it has no hash
+        adapter = _adapter.__wrapped__(annotation)
     if adapter is None:
         return value
     try:

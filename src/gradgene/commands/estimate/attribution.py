@@ -16,7 +16,7 @@ from gradgene.commands.run.memory import MB, peak_mb, resident_mb
 from gradgene.commands.sweep.planned import Estimate
 from gradgene.lit import PairBatches
 
-__all__ = ["Estimate", "Pace", "measure_pace", "most_tokens"]
+__all__ = ["Pace", "measure_pace", "most_tokens"]
 
 #: What a probe may take: so many seconds, or this share of the whole work where that is more.
 PROBE_S, PROBE_SHARE = 0.5, 0.02

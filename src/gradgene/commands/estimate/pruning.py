@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradgene.commands.estimate.attribution import NOT_SEEN_MB, Estimate
+from gradgene.commands.estimate.attribution import NOT_SEEN_MB
 from gradgene.commands.run.memory import MB, peak_mb
+from gradgene.commands.sweep.planned import Estimate
 from gradgene.models import PhenotypeGeneTransformer
 from gradgene.pruning import Judged, PruningSettings, prune, random_rankings
 

@@ -8,9 +8,9 @@ from typing import Any
 import lightning
 import torch
 
-from gradgene.commands.estimate.attribution import Estimate
 from gradgene.commands.run.folder import RunFolder, interruptible
 from gradgene.commands.run.memory import MB, peak_mb
+from gradgene.commands.sweep.planned import Estimate
 
 __all__ = ["measure_training"]
 

@@ -9,8 +9,8 @@ import torch
 from gradgene.attribution import GeneInteractions, integrated_hessians, mixed_differences
 from gradgene.commands.attribute.stage import ranking_names
 from gradgene.commands.config.binding import build
-from gradgene.commands.line.progress import with_bar
 from gradgene.commands.prune.controls import main_ranking, wanted_controls
+from gradgene.commands.run.progress import with_bar
 from gradgene.commands.run.workspace import Workspace
 from gradgene.errors import ConfigError, RankingError, closest
 from gradgene.evaluation import Interactions, interaction_table

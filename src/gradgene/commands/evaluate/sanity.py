@@ -1,4 +1,4 @@
-"""Sanity checks of the main method: random weights, shuffled genes, permuted labels."""
+"""Sanity checks of the main method: random weights, shuffled genes, labels without meaning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradgene.commands.attribute.sampled_pairs import (
     score_sample,
 )
 from gradgene.commands.config.binding import build
-from gradgene.commands.evaluate.relearning import relearnt
+from gradgene.commands.evaluate.relearning import forget_relearnt, relearnt
 from gradgene.commands.run.workspace import Workspace
 from gradgene.errors import EvaluationError, PairError
 from gradgene.evaluation import Evaluation
@@ -68,10 +68,11 @@ def measure_sanity(work: Workspace, settings: Sanity) -> None:
     n_pairs = len(trained.kept)
     controls = [Control("reference", "trained", trained.score_g, n_pairs, p_share=p_share)]
     with work.console.status("sanity") as status:
-        for check in (_random_models, _shuffled_genes, _permuted_labels, _relearnt_labels):
+        for check in (_random_models, _shuffled_genes, _permuted_labels):
             for control in check(sample):
                 controls.append(control)
                 status.update(f"sanity: {control.check}, {control.step}, draw {control.draw + 1}")
+    controls += _relearnt_labels(sample)  # trainings show their own progress
     frame = sanity_table(trained.score_g, trained.share_g, controls)
     frame = pd.concat([frame.iloc[:1], _halves(sample), frame.iloc[1:]], ignore_index=True)
     choice: RankingChoice = build(work.cfg.ranking)
@@ -85,6 +86,7 @@ def measure_sanity(work: Workspace, settings: Sanity) -> None:
         "passed": verdict.passed,
     }
     write_parquet(frame.assign(**facts), work.folder / "evaluation" / "sanity.parquet")
+    forget_relearnt(work)
     work.add_metrics(_metrics(frame, verdict, by))
     _tell(work, settings, verdict)
 
@@ -204,8 +206,10 @@ def _permuted_labels(sample: Sample) -> Iterator[Control]:
 
 def _relearnt_labels(sample: Sample) -> Iterator[Control]:
     """Models that learnt permuted labels, on the pairs of the true ones."""
-    for draw in range(sample.settings.n_retrained):
+    n = sample.settings.n_retrained
+    for draw in range(n):
         seed = sample.seed(draw)
+        sample.work.console.print(f"training {draw + 1} of {n} on permuted labels")
         model = relearnt(sample.work, seed)
         found = score_sample(sample.work, model, sample.cells, sample.plan)
         step, n_pairs = "trained on permuted labels", len(found.kept)

@@ -12,7 +12,6 @@ from typing import Any
 from omegaconf import DictConfig
 
 from gradgene.commands.config.binding import build
-from gradgene.commands.estimate.attribution import Estimate
 from gradgene.commands.estimate.forecast import Forecast, tell_stages
 from gradgene.commands.evaluate.faithfulness import check_faithfulness, measure_faithfulness
 from gradgene.commands.evaluate.interactions import check_interactions, measure_interactions
@@ -23,6 +22,7 @@ from gradgene.commands.evaluate.stability import measure_stability
 from gradgene.commands.line.options import Options
 from gradgene.commands.run.memory import peak_mb
 from gradgene.commands.run.workspace import Workspace
+from gradgene.commands.sweep.planned import Estimate
 from gradgene.errors import OutputError
 from gradgene.evaluation import Evaluation
 
@@ -59,6 +59,8 @@ def forecast_evaluation(work: Workspace) -> Forecast:
     asked = [name for name in PARTS if getattr(evaluation, name) is not None]
     if evaluation.known_genes or evaluation.effects or evaluation.gene_sets:
         asked.insert(0, "comparison with what is known")
+    n_models = evaluation.sanity.n_retrained if evaluation.sanity else 0
+    asked += [f"{n_models} trainings on permuted labels"] if n_models else []
     return Forecast(", ".join(asked)) if asked else Forecast("nothing", Estimate(0.0, peak_mb()))
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gradgene.commands.line.progress import with_bar
+from gradgene.commands.run.progress import with_bar
 from gradgene.commands.run.workspace import Workspace
 from gradgene.lit import rank_and_world
 from gradgene.store import atomic_path

@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 
 from gradgene.commands.attribute.stage import ranking_names, ranking_of
 from gradgene.commands.config.binding import build
-from gradgene.commands.estimate.attribution import Estimate
 from gradgene.commands.estimate.forecast import Forecast, tell_stages
 from gradgene.commands.estimate.pruning import measure_pruning
 from gradgene.commands.line.options import Options
@@ -24,6 +23,7 @@ from gradgene.commands.prune.pairs import prune_by_pair
 from gradgene.commands.prune.progress import PieceFiles, Share
 from gradgene.commands.prune.retrain import check_retrain, n_retrained, retrain_pruned
 from gradgene.commands.run.workspace import Workspace
+from gradgene.commands.sweep.planned import Estimate
 from gradgene.commands.train.stage import stand_in, training_estimate
 from gradgene.errors import OutputError, RankingError, closest
 from gradgene.pruning import (

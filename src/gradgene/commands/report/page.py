@@ -8,7 +8,6 @@ from pathlib import Path
 from textwrap import wrap
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from gradgene.commands.config.facts import SweepFacts
 from gradgene.commands.report.curves import over_repeats, run_labels, run_settings
@@ -20,7 +19,7 @@ from gradgene.reports import (
     RunFiles,
     run_measures,
     write_joined,
-    write_picture,
+    write_pictures,
 )
 
 __all__ = ["draw_curves", "join_runs", "joined_measures", "write_page"]
@@ -96,7 +95,7 @@ def draw_curves(runs: Sequence[RunFiles], curves: pd.DataFrame, file: Path) -> P
     chances = {float((run.metrics or {}).get("pruning/chance", 0.5)) for run in runs}
     chance = chances.pop() if len(chances) == 1 else None
     figure = pruning_orders(curves, chance=chance, main=str(curves["ranking"].iloc[0]))
-    return _write(figure, file)
+    return write_pictures(figure, file.with_suffix(""))
 
 
 def _figures(joined: JoinedRuns, curves: pd.DataFrame | None, folder: Path) -> dict[str, Path]:
@@ -106,7 +105,7 @@ def _figures(joined: JoinedRuns, curves: pd.DataFrame | None, folder: Path) -> d
     if len(measures) and measures["label"].nunique() <= MOST:
         titles = ["\n".join(wrap(title, 28)) for title in measures["title"]]
         table = measures.assign(title=titles).rename(columns={"label": "method"})
-        found["measures"] = _write(faithfulness_measures(table), folder / "measures.png")
+        found["measures"] = write_pictures(faithfulness_measures(table), folder / "measures")
     if curves is not None:
         found["pruning"] = draw_curves(joined.runs, curves, folder / "pruning.png")
     if agreement is not None:
@@ -114,7 +113,7 @@ def _figures(joined: JoinedRuns, curves: pd.DataFrame | None, folder: Path) -> d
         if 2 < len(names) <= MOST:
             turned = agreement.rename(columns={"first": "second", "second": "first"})
             figure = ranking_agreement(pd.concat([agreement, turned]), names)
-            found["agreement"] = _write(figure, folder / "agreement.png")
+            found["agreement"] = write_pictures(figure, folder / "agreement")
     return found
 
 
@@ -125,9 +124,3 @@ def _named(agreement: pd.DataFrame | None, runs: Sequence[RunFiles]) -> pd.DataF
         return agreement
     names = {run.path.resolve().name: label for run, label in zip(runs, labels, strict=True)}
     return agreement.replace({"first": names, "second": names})
-
-
-def _write(figure: Figure, file: Path) -> Path:
-    for suffix in (".svg", ".png"):
-        write_picture(figure, file.with_suffix(suffix))
-    return file.with_suffix(".png")

@@ -15,13 +15,13 @@ from omegaconf import DictConfig
 from gradgene.cells import Cells
 from gradgene.checkpoints import LoadedModel, LoadReport, ModelFacts, load_checkpoint, save_folder
 from gradgene.commands.config.binding import build
-from gradgene.commands.estimate.attribution import Estimate
 from gradgene.commands.estimate.forecast import Forecast, tell_stages
 from gradgene.commands.estimate.training import measure_training
 from gradgene.commands.line.options import Options
 from gradgene.commands.run.folder import interruptible
 from gradgene.commands.run.refusals import learnt_from
 from gradgene.commands.run.workspace import Workspace
+from gradgene.commands.sweep.planned import Estimate
 from gradgene.commands.train.batches import TrainingBatches, least_size
 from gradgene.errors import ConfigError
 from gradgene.evaluation import (
@@ -41,6 +41,7 @@ from gradgene.store import write_json, write_parquet
 __all__ = [
     "data_report",
     "elsewhere",
+    "fit",
     "forecast_training",
     "run",
     "stand_in",
@@ -114,13 +115,16 @@ def train(work: Workspace) -> None:
     save_folder(model, best.tokenizer, hf, best.trained_on, model_facts(work, metrics))
 
 
-def elsewhere(work: Workspace, folder: Path, cells: Cells) -> Workspace:
+def elsewhere(work: Workspace, folder: Path, cells: Cells, seed: int | None = None) -> Workspace:
     """A workspace of the same configuration in its own folder, to train on other `cells`.
 
-    They are those of the study's data in the same order, changed; their split is the study's.
+    They are those of the study's data in the same order, changed; their split is the study's. First
+    weights and dropout are drawn from `seed`, or from that of the study.
     """
-    # Seeds everything, as the study's own training began.
-    again = Workspace(work.cfg.copy(), folder)
+    cfg = work.cfg.copy()
+    if seed is not None:
+        cfg.study.seed = seed
+    again = Workspace(cfg, folder)  # seeds everything
     data: CellDataModule = copy(work.data)
     data.cells = cells
     again.data = data
@@ -272,13 +276,10 @@ def data_report(work: Workspace) -> dict[str, Any]:
         notes.append("No donor column: held-out cells may come from donors that were trained on.")
     if work.start is not None and not work.start.trained_on:
         notes.append("The pretrained model does not say which donors it learnt from.")
-    if data.train_tokens or data.tokenizer.vocabulary.layout.max_length:
-        drawn = {"train": ", drawn anew in every epoch"}
-        notes += [
-            f"{name}: {found}{drawn.get(name, '')}"
-            for name, found in data.truncation().items()
-            if found.n_cut
-        ]
+    notes += [f"{name}: {found}" for name, found in data.truncation().items() if found.n_cut]
+    if data.train_tokens and work.cfg.checkpoint.path is None:
+        found = data.tokenizer.truncation(data.part("train"), data.train_tokens)
+        notes += [f"training: {found}, drawn anew in every epoch"] if found.n_cut else []
     report: dict[str, Any] = {
         "n_cells_read": n_kept + sum(dropped.values()),
         "n_cells_kept": n_kept,

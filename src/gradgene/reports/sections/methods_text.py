@@ -234,9 +234,11 @@ def _evaluation(run: RunFiles) -> Iterator[str]:
     settings = run.section("evaluation")
     if run.sanity is not None:
         draws = (settings.get("sanity") or {}).get("n_draws")
+        relearnt = (run.sanity["check"] == "label_relearning").any()
         yield (
             "Scores were compared with those of models with random weights"
             + (f" ({draws} draws)" if draws else "")
+            + (" and of models trained on permuted labels" if relearnt else "")
             + " (Adebayo et al. 2018)."
         )
     if run.faithfulness is not None:

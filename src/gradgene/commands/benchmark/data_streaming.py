@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gradgene.cells import CellSchema, CellShards
-from gradgene.commands.benchmark.tokenising import BIN_EDGES, PHENOTYPES
+from gradgene.commands.benchmark.data_tokenising import BIN_EDGES, PHENOTYPES
 from gradgene.commands.run.memory import peak_mb, resident_mb
 from gradgene.errors import CellsError
 from gradgene.lit.streaming import Streaming, TokenStream

@@ -7,8 +7,7 @@ import io
 import pytest
 from rich.console import Console as Rich
 
-from gradgene.commands.line.console import Console
-from gradgene.commands.line.progress import with_bar
+from gradgene.commands.run.progress import with_bar
 from gradgene.lit import Minutes
 
 
@@ -26,16 +25,3 @@ def test_a_line_a_minute_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Minutes, "passed", lambda self: next(passed))
     assert [*with_bar(Rich(file=out), "pruning", "abc")] == ["a", "b", "c"]
     assert out.getvalue() == "pruning: 2 of 3\n"
-
-
-def test_no_spinner_in_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
-    """Rich's own would warn there that ipywidgets is missing."""
-    for console in (Console(force_jupyter=True), Console(force_terminal=False)):
-        with console.status("reading") as status:
-            status.update("still reading")
-            assert not status.console.is_jupyter and not status.console.is_terminal
-    assert capsys.readouterr() == ("", "")
-    out = io.StringIO()
-    with Console(file=out, force_terminal=True, force_jupyter=False).status("reading"):
-        pass
-    assert "reading" in out.getvalue()
